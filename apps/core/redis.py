@@ -1,0 +1,47 @@
+"""The door to Redis: one pooled client per process, and scripts that reload themselves.
+
+Redis is the order: queues, leases, counters, caches. Losing all of it loses no task. Every key starts with
+`REDIS_PREFIX` and carries its org, and has a TTL or an owner that deletes it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from django.conf import settings
+
+RedisDown = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)
+"""What a Redis that is away raises. Handled where work can go on without it."""
+
+
+@lru_cache(maxsize=1)
+def client() -> redis.Redis:
+    # A blocking pool: a burst of threads waits for a connection instead of opening a thousand.
+    pool = redis.BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=64,
+        timeout=5,
+        decode_responses=True,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        socket_keepalive=True,
+        health_check_interval=30,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def reset() -> None:
+    """Forget the client (after a fork, or when a test moves to another server)."""
+    client.cache_clear()
+
+
+def key(*parts: str) -> str:
+    return ":".join((settings.REDIS_PREFIX, *parts))
+
+
+def script(path: Path) -> Any:
+    """A Lua script as a callable `(keys=, args=, client=)`; runs by hash, reloaded when the server forgot it."""
+    return client().register_script(path.read_text())

@@ -1,0 +1,40 @@
+"""The Celery app. Celery is the muscle: its messages are hints, never the truth."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from kombu import Queue as KombuQueue
+
+from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, QueueName, Work
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
+
+app = Celery("jobplatform")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_queues=[KombuQueue(queue.name) for queue in QUEUES],
+    task_default_queue=QueueName.UPKEEP,
+    task_routes={"dispatch.*": {"queue": QueueName.DISPATCH}, "upkeep.*": {"queue": QueueName.UPKEEP}},
+    imports=["workers.dispatch", "workers.upkeep"],
+    # JSON only: a message from a shared broker is data, never code.
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    # Results live in our own store; keeping them in Celery too costs a third of the throughput.
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_soft_shutdown_timeout=10.0,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": 600, "socket_keepalive": True, "health_check_interval": 10},
+    worker_hijack_root_logger=False,
+    timezone="UTC",
+    beat_schedule={
+        # A tick older than its period is stale: the next one does its work.
+        "sweep": {"task": Work.SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS * 3}},
+        "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": RECONCILE_SECONDS}},
+    },
+)

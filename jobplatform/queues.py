@@ -1,0 +1,41 @@
+"""The Celery queues and the messages that travel on them.
+
+One table: a queue, how its workers run, and what they do. `manage.py up` and the compose file
+start their workers from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    name: str
+    pool: str
+    """Celery pool: `solo` (one task at a time, fastest per message) or `prefork` (contains crashes)."""
+    workers: int
+    """Worker processes `manage.py up` starts by default."""
+    meaning: str
+
+
+class QueueName:
+    DISPATCH = "dispatch"
+    UPKEEP = "upkeep"
+
+
+class Work:
+    """Names of Celery tasks. A message is a hint; the worker re-reads the truth."""
+
+    DRAIN = "dispatch.drain"
+    SWEEP = "upkeep.sweep"
+    RECONCILE = "upkeep.reconcile"
+
+
+QUEUES = (
+    Queue(name=QueueName.DISPATCH, pool="solo", workers=2, meaning="claims queued tasks, chooses head agents, publishes deliveries"),
+    Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, and the comparison of database, Redis and JetStream"),
+)
+
+SWEEP_SECONDS = 2.0
+RECONCILE_SECONDS = 15.0

@@ -1,0 +1,1 @@
+"""Agents, clients and the command line of the job platform."""
