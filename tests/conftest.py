@@ -1,0 +1,77 @@
+"""Fixtures shared by every floor. Servers are real, started once per xdist worker, the first time a test asks.
+
+`redis`, `nats`     a real Valkey, a real NATS server with JetStream; emptied before each test
+`db`, `transactional_db` and `@pytest.mark.django_db`   pytest-django's, on every alias. The test database is a file, so
+                    threads and processes can share it; those need `transactional_db` (plain `db` holds one open transaction)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import services
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        if marker or {"db", "transactional_db"} & set(getattr(item, "fixturenames", ())):
+            given = marker.kwargs if marker else {}
+            # The task store may be an alias of its own: a test that uses the database may use all of it.
+            item.add_marker(pytest.mark.django_db(**{**given, "databases": "__all__"}), append=False)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file per xdist worker instead of memory, and a database per worker on a shared MongoDB."""
+    from django.db import connections
+
+    from tests.processes import worker_id
+
+    for alias in connections:
+        config = connections[alias].settings_dict
+        if config["ENGINE"].endswith("sqlite3"):
+            config["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / f"{alias}.sqlite3")
+        else:
+            config["TEST"]["NAME"] = f"test_{config['NAME']}_{worker_id()}"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Server]:
+    server = services.valkey_server(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def nats_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Server]:
+    server = services.nats_server(Path(tmp_path_factory.mktemp("nats")))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis(valkey: services.Server, settings):
+    """The platform's own client of a real, empty server."""
+    from apps.core import redis as door
+
+    settings.REDIS_URL = f"redis://127.0.0.1:{valkey.port}/0"
+    door.reset()
+    client = door.client()
+    client.flushall()
+    yield client
+    client.connection_pool.disconnect()
+    door.reset()
+
+
+@pytest.fixture
+def nats(nats_process: services.Server, settings):
+    """Points the platform at a real NATS server; gives its address."""
+    settings.NATS_URL = f"nats://127.0.0.1:{nats_process.port}"
+    return settings.NATS_URL

@@ -1,0 +1,55 @@
+"""Loaded before Django's settings (`-p tests.early` in pyproject.toml): gives the tests an environment of their own.
+
+Nothing of the developer's platform is touched: a data directory per process, a fixed secret, and addresses where
+nobody listens until a fixture (`redis`, `nats`) starts a real server.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+from tests.services import mongodb_server
+
+OWN = ("REDIS_URL", "NATS_URL", "DATABASE_URL", "TASKS_DATABASE_URL", "CELERY_BROKER_URL", "REDIS_PREFIX", "ALLOWED_HOSTS", "DEBUG")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--tasks-db",
+        choices=("sqlite", "mongodb"),
+        default="sqlite",
+        help="home of the task store; mongodb: $TEST_MONGODB_URL, or secantusdb in a process of its own",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    for name in OWN:
+        os.environ.pop(name, None)
+    data = tempfile.mkdtemp(prefix="jobplatform-test-")
+    early_config.add_cleanup(lambda: shutil.rmtree(data, ignore_errors=True))
+    os.environ.update(
+        JOBPLATFORM_DATA=data,
+        SECRET_KEY="a-fixed-key-for-tests-only-" + "x" * 32,
+        REDIS_URL="redis://127.0.0.1:1/0",
+        NATS_URL="nats://127.0.0.1:1",
+        CELERY_BROKER_URL="memory://",
+        LOG_LEVEL="WARNING",
+    )
+    if early_config.known_args_namespace.tasks_db == "mongodb":
+        os.environ["TASKS_DATABASE_URL"] = _mongodb_url(early_config)
+
+
+def _mongodb_url(config: pytest.Config) -> str:
+    """One server for the whole run: xdist's controller starts it, its workers get the address; each has its own database."""
+    shared = os.environ.get("TEST_MONGODB_URL")
+    if not shared:
+        server = mongodb_server()
+        server.start()
+        config.add_cleanup(server.stop)
+        shared = os.environ["TEST_MONGODB_URL"] = f"mongodb://127.0.0.1:{server.port}/jobplatform"
+    return shared

@@ -1,0 +1,87 @@
+"""Plain functions that make what tests need: orgs, agents, keys, entries. Nothing is hidden, everything can be overridden."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+from apps.core import ids
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+"""A fixed instant for tests that give `now`."""
+
+_count = itertools.count(1)
+
+
+def make_org(org_id: str = "acme", **config: Any):
+    """An org, with config parameters as keywords: `make_org("acme", max_attempts=2)`."""
+    from apps.orgs.models import Org, OrgConfigParameter
+
+    org, _ = Org.objects.get_or_create(org_id=org_id, defaults={"name": org_id.title(), "created_at": NOON})
+    for key, value in config.items():
+        OrgConfigParameter.objects.update_or_create(
+            org=org, key=key, defaults={"value": value, "changed_at": NOON, "changed_by": "tests"}
+        )
+    return org
+
+
+def make_agent(
+    org: Any = "acme",
+    subject_id: str = "ada",
+    *,
+    role_id: str = "scouts",
+    role_type: str = "SCOUTING",
+    job_space_id: str = "",
+    capabilities: tuple[str, ...] = (),
+    subject_type: str = "agent",
+    is_active: bool = True,
+):
+    """A subject in the candidate pool of its org (and of `job_space_id`)."""
+    from apps.roles.models import Role, Subject, SubjectRole
+
+    org_id = getattr(org, "org_id", org)
+    Role.objects.get_or_create(org_id=org_id, role_id=role_id, job_space_id=job_space_id, defaults={"role_type": role_type})
+    subject, _ = Subject.objects.update_or_create(
+        org_id=org_id,
+        subject_id=subject_id,
+        defaults={"subject_type": subject_type, "capabilities": list(capabilities), "is_active": is_active},
+    )
+    SubjectRole.objects.get_or_create(org_id=org_id, subject=subject, role_id=role_id, job_space_id=job_space_id)
+    return subject
+
+
+def make_key(org: Any = "acme", role: str = "submitter", subject_id: str = "", **fields: Any) -> str:
+    """The text of a fresh API key (agents' keys have a NATS part too: see `make_agent_key`)."""
+    from apps.orgs.models import ApiKey
+
+    key_id, secret = ids.secret(6).replace("_", "x").replace("-", "y"), ids.secret(24).replace("_", "x")
+    ApiKey.objects.create(
+        key_id=key_id,
+        org_id=getattr(org, "org_id", org),
+        role=role,
+        subject_id=subject_id,
+        secret_hash=hashlib.sha256(secret.encode()).hexdigest(),
+        **{"created_at": NOON, **fields},
+    )
+    return f"jp_{key_id}_{secret}"
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Headers for Django's test client: `client.get(path, headers=bearer(key))`."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def make_entry(**overrides: Any) -> dict[str, Any]:
+    """A TaskEntry in wire names. `None` as a value keeps the null; use `drop` in a comprehension to leave a field out."""
+    return {
+        "task_id": f"t{next(_count)}",
+        "task_goal": "count the words",
+        "task_intent": "to know how long it is",
+        "task_priority_value": 0,
+        "submitter_subject_id": "acme:sam",
+        "task_submission_ts": "2026-11-22T12:00:00Z",
+        "task_execution_mode": "auto",
+        **overrides,
+    }
