@@ -1,0 +1,34 @@
+import logging
+
+import pytest
+from celery import Celery, current_app
+
+from apps.core import background
+from jobplatform.queues import Work
+
+
+@pytest.fixture
+def broker_away():
+    """The process's Celery app, for one test, talks to a port where nobody listens."""
+    usual = current_app._get_current_object()
+    away = Celery("away", set_as_current=False)
+    away.conf.broker_write_url = "redis://127.0.0.1:1/0"
+    away.set_current()
+    yield
+    usual.set_current()
+
+
+def test_a_hint_that_cannot_be_sent_is_logged_and_swallowed(broker_away, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert background.send(Work.SWEEP) is False
+    assert "background.not_sent" in [record.message for record in caplog.records]
+
+
+def test_a_hint_is_a_json_message_on_the_queue_of_its_verb():
+    assert background.send(Work.SWEEP, org_id="acme") is True
+    with current_app.connection_for_read() as broker:
+        message = broker.SimpleQueue("upkeep").get(block=False)
+        message.ack()
+    assert message.content_type == "application/json"
+    assert message.headers["task"] == Work.SWEEP
+    assert message.payload[1] == {"org_id": "acme"}
