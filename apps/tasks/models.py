@@ -40,7 +40,7 @@ class Task(models.Model):
     max_attempts = models.IntegerField(default=5)
     head_agent_subject_id = models.CharField(max_length=180, blank=True, default="")
     delivery_seq = models.BigIntegerField(default=0, help_text="JetStream sequence of the current delivery")
-    excluded_agents = models.JSONField(default=list, blank=True, help_text="agents that declined or lost this task")
+    excluded_agents = models.JSONField(default=dict, blank=True, help_text="agent: declined, failed or lost")
     progress = models.FloatField(default=0.0, help_text="percent, 0…100")
     progress_message = models.TextField(blank=True, default="")
     result = models.JSONField(null=True, blank=True)
@@ -60,6 +60,7 @@ class Task(models.Model):
             models.Index(fields=["org_id", "sequence"], name="task_org_sequence"),
             models.Index(fields=["org_id", "status", "sequence"], name="task_org_status"),
             models.Index(fields=["status", "updated_at"], name="task_status_updated"),
+            models.Index(fields=["deadline"], name="task_deadline"),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,17 @@
+"""What the agents room knows of a task: frozen facts, never a task row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFacts:
+    key: str
+    org_id: str
+    task_id: str
+    job_space_id: str
+    priority: int
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """agent -> why it should not get this task: declined (never), failed or lost (only when nobody else can)."""

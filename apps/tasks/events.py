@@ -1,0 +1,41 @@
+"""News about tasks: past facts, frozen. Published in batches, after the truth is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskMoved:
+    key: str
+    org_id: str
+    task_id: str
+    old: str
+    """Status before; "" for a birth."""
+    new: str
+    reason: str
+    actor: str
+    attempt: int
+    agent: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TasksMoved:
+    moves: tuple[TaskMoved, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskProgressed:
+    key: str
+    org_id: str
+    task_id: str
+    percent: float
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TasksProgressed:
+    steps: tuple[TaskProgressed, ...]

@@ -1,0 +1,186 @@
+"""The task store: births and moves, the only two ways a task's status is ever written.
+
+A move is a compare-and-set on (status, attempt): one winner, whoever else is running. A winner leaves a Transition
+and news; a loser leaves nothing and is told. Write the truth, then signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, models
+
+from apps.core import bulk, events, ids
+from apps.core.errors import Conflict, PlatformError
+from apps.tasks.events import TaskMoved, TasksMoved
+from apps.tasks.models import Task, Transition
+from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
+
+READ_CHUNK = 500
+
+STAMPS: dict[TaskStatus, str] = {
+    TaskStatus.QUEUED: "queued_at",
+    TaskStatus.ASSIGNED: "assigned_at",
+    TaskStatus.DISPATCHED: "dispatched_at",
+    TaskStatus.RUNNING: "started_at",
+    **dict.fromkeys(TERMINAL, "finished_at"),
+}
+"""Which field remembers when a status was entered."""
+
+
+class IllegalMove(PlatformError):
+    """A bug: code asked for a move the table does not have."""
+
+    code, sentence = "illegal_move", "The task's state table has no such move."
+
+
+class LostRace(Conflict):
+    """Somebody else moved the task first; read it again."""
+
+    code, sentence = "lost_race", "The task has changed in the meantime."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Birth:
+    task: Task
+    reason: str
+    actor: str
+    rows: tuple[models.Model, ...] = ()
+    """Rows to insert with it (policy runs)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    task: Task
+    """As loaded: its status and attempt are the guards. A winner's instance is brought up to date."""
+    end: TaskStatus
+    reason: str
+    actor: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[models.Model, ...] = ()
+    """Rows to insert when the move wins (the assignment, a report)."""
+
+
+class TaskStore:
+    def load_many(self, keys: Iterable[str]) -> dict[str, Task]:
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Task] = {}
+        for start in range(0, len(wanted), READ_CHUNK):
+            found.update(Task.objects.in_bulk(wanted[start : start + READ_CHUNK]))
+        return found
+
+    def insert_many(self, births: Sequence[Birth], *, now: datetime) -> set[str]:
+        """Insert the tasks whose keys are new; answer their keys. An existing key is left as it is."""
+        pending: dict[str, Birth] = {}
+        transitions: dict[str, Transition] = {}
+        for birth in births:
+            task = birth.task
+            status = TaskStatus(task.status)
+            if status not in FIRST:
+                raise IllegalMove(key=task.key, old="", new=status.value)
+            if task.key in pending:
+                continue
+            transition = _transition(task, old="", new=status, reason=birth.reason, actor=birth.actor, now=now)
+            task.last_transition_id, task.reason = transition.id, birth.reason
+            task.updated_at = now
+            if status in STAMPS:
+                setattr(task, STAMPS[status], now)
+            pending[task.key], transitions[task.key] = birth, transition
+        inserted = self._insert_new(pending, transitions)
+        _announce(_moved(pending[key].task, transitions[key]) for key in inserted)
+        return set(inserted)
+
+    def _insert_new(self, births: dict[str, Birth], transitions: dict[str, Transition]) -> list[str]:
+        pending = dict(births)
+        inserted: list[str] = []
+        while pending:
+            rows = [row for key, birth in pending.items() for row in (birth.task, transitions[key], *birth.rows)]
+            try:
+                with bulk.atomic(Task):
+                    bulk.insert(rows)
+                return [*inserted, *pending]
+            except IntegrityError:
+                # Some keys exist. Where there are no transactions a part of ours may be in already: its token tells.
+                tokens = dict(Task.objects.filter(pk__in=list(pending)).values_list("pk", "last_transition_id"))
+                mine = [key for key, token in tokens.items() if token == transitions[key].id]
+                bulk.insert_missing([row for key in mine for row in (transitions[key], *pending[key].rows)])
+                inserted += mine
+                if not tokens:
+                    raise
+                for key in tokens:
+                    del pending[key]
+        return inserted
+
+    def move_many(self, moves: Sequence[Move], *, now: datetime) -> set[str]:
+        """Move each task that still is as it was loaded; answer the keys of those that moved."""
+        plans: dict[str, tuple[Move, Transition, dict[str, Any]]] = {}
+        for move in moves:
+            task, old = move.task, TaskStatus(move.task.status)
+            if not TASK_STATES.allows(old, move.end) or task.key in plans:
+                raise IllegalMove(key=task.key, old=old.value, new=move.end.value)
+            attempt = move.fields.get("attempt", task.attempt)
+            transition = _transition(task, old=old, new=move.end, reason=move.reason, actor=move.actor, now=now, attempt=attempt)
+            fields = {"status": move.end.value, "reason": move.reason, "updated_at": now, "last_transition_id": transition.id}
+            if move.end in STAMPS:
+                fields[STAMPS[move.end]] = now
+            plans[task.key] = (move, transition, {**fields, **move.fields})
+        if not plans:
+            return set()
+        changes = [
+            bulk.Change(pk=key, guards={"status": move.task.status, "attempt": move.task.attempt}, fields=fields)
+            for key, (move, _, fields) in plans.items()
+        ]
+        with bulk.atomic(Task):
+            won = bulk.compare_and_set(Task, changes, token="last_transition_id")
+            rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows)]
+            bulk.insert_missing(rows)
+        for key in won:
+            move, _, fields = plans[key]
+            for name, value in fields.items():
+                setattr(move.task, name, value)
+        _announce(_moved(move.task, transition) for key, (move, transition, _) in plans.items() if key in won)
+        return won
+
+    def move(self, task: Task, end: TaskStatus, *, reason: str, actor: str, now: datetime, **fields: Any) -> Task:
+        """Move one task or raise LostRace."""
+        if not self.move_many([Move(task=task, end=end, reason=reason, actor=actor, fields=fields)], now=now):
+            raise LostRace(key=task.key)
+        return task
+
+
+def _transition(task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None) -> Transition:
+    return Transition(
+        id=ids.time_ordered(),
+        task_key=task.key,
+        org_id=task.org_id,
+        old=str(old),
+        new=new.value,
+        reason=reason,
+        actor=actor,
+        attempt=task.attempt if attempt is None else attempt,
+        at=now,
+    )
+
+
+def _moved(task: Task, transition: Transition) -> TaskMoved:
+    return TaskMoved(
+        key=task.key,
+        org_id=task.org_id,
+        task_id=task.task_id,
+        old=transition.old,
+        new=transition.new,
+        reason=transition.reason,
+        actor=transition.actor,
+        attempt=transition.attempt,
+        agent=task.head_agent_subject_id,
+        at=transition.at,
+    )
+
+
+def _announce(moves: Iterable[TaskMoved]) -> None:
+    batch = tuple(moves)
+    if batch:
+        events.publish(TasksMoved(moves=batch))
