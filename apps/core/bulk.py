@@ -61,10 +61,10 @@ def insert_missing(rows: Sequence[models.Model]) -> None:
                     continue
 
 
-def compare_and_set(model: type[models.Model], changes: Sequence[Change], *, token: str) -> set[str]:
+def compare_and_set(model: type[models.Model], changes: Sequence[Change], *, winner_field: str) -> set[str]:
     """Apply each change whose guards still hold; answer the primary keys of those that did.
 
-    `token` names a field that every change sets to a value of its own; it tells winners from losers on MongoDB.
+    `winner_field` names a field that every change sets to a value of its own; it tells winners from losers on MongoDB.
     """
     connection = connections[router.db_for_write(model)]
     won: set[str] = set()
@@ -75,7 +75,7 @@ def compare_and_set(model: type[models.Model], changes: Sequence[Change], *, tok
     for (guards, fields), group in by_shape.items():
         step = MAX_PARAMETERS // (1 + len(guards) + len(fields))
         for start in range(0, len(group), step):
-            won |= apply(connection, model, group[start : start + step], guards, fields, token)
+            won |= apply(connection, model, group[start : start + step], guards, fields, winner_field)
     return won
 
 
@@ -87,7 +87,9 @@ def _prepare(model: type[models.Model], names: Iterable[str], connection: Any) -
     return columns
 
 
-def _sql(connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], _token: str) -> set[str]:
+def _sql(
+    connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], _winner_field: str
+) -> set[str]:
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
     key = model._meta.pk
@@ -112,7 +114,9 @@ def _sql(connection: Any, model: type[models.Model], changes: Sequence[Change], 
         return {row[0] for row in cursor.fetchall()}
 
 
-def _mongodb(connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], token: str) -> set[str]:
+def _mongodb(
+    connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], winner_field: str
+) -> set[str]:
     from pymongo import UpdateOne  # the optional store's own client, wanted only here
 
     collection = connection.get_collection(model._meta.db_table)
@@ -128,6 +132,6 @@ def _mongodb(connection: Any, model: type[models.Model], changes: Sequence[Chang
     result = collection.bulk_write(operations, ordered=False)
     if result.matched_count == len(changes):
         return {change.pk for change in changes}
-    tokens = {change.pk: change.fields[token] for change in changes}
-    found = model._default_manager.filter(pk__in=list(tokens)).values_list("pk", token)
+    tokens = {change.pk: change.fields[winner_field] for change in changes}
+    found = model._default_manager.filter(pk__in=list(tokens)).values_list("pk", winner_field)
     return {pk for pk, value in found if tokens[pk] == value}

@@ -13,7 +13,12 @@ from typing import Any
 import redis
 from django.conf import settings
 
-RedisDown = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)
+RedisDown = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+)
 """What a Redis that is away raises. Handled where work can go on without it."""
 
 
