@@ -85,3 +85,33 @@ def make_entry(**overrides: Any) -> dict[str, Any]:
         "task_execution_mode": "auto",
         **overrides,
     }
+
+
+def task_row(task_id: str = "", *, org_id: str = "acme", status: str = "queued", **fields: Any):
+    """A Task that is not stored yet."""
+    from apps.core import clock
+    from apps.tasks.models import Task
+
+    task_id = task_id or f"t{next(_count)}"
+    entry = make_entry(task_id=task_id, submitter_subject_id=f"{org_id}:sam")
+    values = {
+        "goal": entry["task_goal"],
+        "intent": entry["task_intent"],
+        "submitter_subject_id": entry["submitter_subject_id"],
+        "entry": entry,
+        "body_hash": hashlib.sha256(repr(entry).encode()).hexdigest(),
+        "sequence": clock.sequence(),
+        "created_at": NOON,
+        "updated_at": NOON,
+        **fields,
+    }
+    return Task(key=ids.task_key(org_id, task_id), org_id=org_id, task_id=task_id, status=status, **values)
+
+
+def make_task(task_id: str = "", *, now: datetime = NOON, **fields: Any):
+    """A Task as the store bears it (in a status a task may be born in)."""
+    from apps.tasks.store import Birth, TaskStore
+
+    task = task_row(task_id, **fields)
+    assert TaskStore().insert_many([Birth(task=task, reason="made for a test", actor="tests")], now=now)
+    return task
