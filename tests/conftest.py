@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -50,7 +49,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Server
 
 @pytest.fixture(scope="session")
 def nats_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Server]:
-    server = services.nats_server(Path(tmp_path_factory.mktemp("nats")))
+    server = services.nats_server(tmp_path_factory.mktemp("nats"))
     server.start()
     yield server
     server.kill()
@@ -72,6 +71,7 @@ def redis(valkey: services.Server, settings):
 
 @pytest.fixture
 def nats(nats_process: services.Server, settings):
-    """Points the platform at a real NATS server; gives its address."""
+    """Points the platform at a real NATS server without streams; gives its address."""
     settings.NATS_URL = f"nats://127.0.0.1:{nats_process.port}"
+    services.empty_jetstream(settings.NATS_URL)
     return settings.NATS_URL

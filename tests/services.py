@@ -5,6 +5,7 @@ Each is one process on a free loopback port, up in well under a second, that die
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import re
@@ -111,16 +112,34 @@ def valkey_server(directory: Path) -> Server:
     return Server("valkey", [str(get_binary_path()), *options], ready="Ready to accept connections", port=port)
 
 
-def nats_server(directory: Path, config: str = "") -> Server:
-    """JetStream on. `config` is the text of more configuration (accounts, resolver)."""
+def nats_server(directory: Path) -> Server:
+    """JetStream on, and the platform's own operator: only known users get in. Its store is `directory / "jetstream"`."""
+    from apps.messaging.credentials import server_config
+
     binary = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if binary is None:
         missing("nats-server")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     file = directory / "nats.conf"
-    file.write_text(f'host: "127.0.0.1"\nport: {port}\njetstream {{ store_dir: "{directory / "jetstream"}" }}\n{config}\n')
+    file.write_text(server_config(port, 0, directory))
     return Server("nats", [binary, "-c", str(file)], ready="Server is ready", port=port)
+
+
+def empty_jetstream(url: str) -> None:
+    """Delete every stream of the platform's account."""
+    import nats
+
+    from apps.messaging.credentials import platform_credentials
+
+    async def delete() -> None:
+        connection = await nats.connect(url, **platform_credentials().options())
+        jetstream = connection.jetstream()
+        for stream in await jetstream.streams_info():
+            await jetstream.delete_stream(stream.config.name)
+        await connection.close()
+
+    asyncio.run(delete())
 
 
 def mongodb_server() -> Server:

@@ -36,3 +36,22 @@ def test_threads_share_the_database(transactional_db, turn):
 def test_redis_is_real_and_empty(redis):
     assert redis.dbsize() == 0
     redis.set("left", "over")
+
+
+def test_nats_is_real_has_jetstream_and_lets_only_known_users_in(nats):
+    import asyncio
+
+    import nats as library
+    from nats.errors import Error
+
+    from apps.messaging.credentials import platform_credentials
+
+    async def streams(**credentials) -> list:
+        connection = await library.connect(nats, allow_reconnect=False, **credentials)
+        found = await connection.jetstream().streams_info()
+        await connection.close()
+        return found
+
+    assert asyncio.run(streams(**platform_credentials().options())) == []
+    with pytest.raises(Error):
+        asyncio.run(streams())
