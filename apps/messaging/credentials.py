@@ -1,7 +1,13 @@
 """Who may do what on NATS, without asking the platform: decentralized JWTs.
 
-    operator ── signs ──> account ── signs ──> users (the platform; one per agent key)
-             └─ signs ──> system account ──> its user (pushes revocations)
+    operator ── signs ──> platform account ──> its user: everything, JetStream included
+             ├─ signs ──> agents' account ───> a user per agent key
+             └─ signs ──> system account ────> its user: pushes revocations
+
+Agents live in an account of their own, without JetStream, and reach the platform's through the few subjects it
+exports (`_EXPORTS`). Permissions alone would not do: a pull request names the subject its answers go to, nobody
+checks that one, and an empty answer sent to `$JS.API.STREAM.DELETE.…` deletes the stream. Answers that cross
+accounts end in the asker's own account.
 
 Every key derives from Django's SECRET_KEY, and whatever is signed here is the same bytes each time, so all
 processes agree without sharing files. The server checks agents by signature alone: it goes on working while the
@@ -39,6 +45,9 @@ FIRST_ISSUE = 1_700_000_000
 """`iat` (seconds) of everything derived. The server keeps the newer of a stored and a preloaded account, so one
 pushed later with revocations survives a restart. Raise it when what the accounts may do changes."""
 UNLIMITED = -1
+PULL_ANSWERS_SECONDS = 60
+CALL_ANSWER_NS = 60 * 1_000_000_000
+"""How long an agent may answer a call for bids."""
 
 
 class NotPushed(Unavailable):
@@ -76,7 +85,7 @@ class AgentCredentials:
 @lru_cache(maxsize=1)
 def platform_credentials() -> Credentials:
     """The platform's own user: everything inside the account."""
-    return _user("platform", _account())
+    return _user("platform", _platform_account())
 
 
 def agent_credentials(org_id: str, subject_id: str, secret: str, expires_at: datetime | None) -> AgentCredentials:
@@ -84,7 +93,7 @@ def agent_credentials(org_id: str, subject_id: str, secret: str, expires_at: dat
     id is too long for the wire."""
     token = subjects.agent_token(org_id, subject_id)
     public_key = _public(nkeys.from_seed(user_seed(secret)))
-    jwt = _encode(_user_claims(token, public_key, permissions=_agent_permissions(token), expires_at=expires_at), _account())
+    jwt = _encode(_user_claims(token, public_key, permissions=_agent_permissions(token), expires_at=expires_at), _agents_account())
     return AgentCredentials(jwt=jwt, public_key=public_key)
 
 
@@ -114,7 +123,11 @@ def server_config(
         "operator": _operator_jwt(),
         "system_account": _public(_system_account()),
         "resolver": {"type": "full", "dir": str(root / "accounts"), "allow_delete": False, "interval": "2m"},
-        "resolver_preload": {_public(_account()): _account_jwt(), _public(_system_account()): _system_account_jwt()},
+        "resolver_preload": {
+            _public(_platform_account()): _platform_account_jwt(),
+            _public(_agents_account()): _agents_account_jwt(),
+            _public(_system_account()): _system_account_jwt(),
+        },
     }
     if http_port:
         config["http"] = f"{host}:{http_port}"
@@ -133,7 +146,7 @@ def revoke(public_keys: Iterable[str], *, now: datetime, url: str | None = None,
 
 
 async def _push_revocations(keys: list[str], now: datetime, url: str, timeout_seconds: float) -> None:
-    account = _public(_account())
+    account = _public(_agents_account())
     try:
         connection = await nats.connect(
             url.split(","), allow_reconnect=False, connect_timeout=timeout_seconds, error_cb=_quiet, **_system_user().options()
@@ -146,7 +159,8 @@ async def _push_revocations(keys: list[str], now: datetime, url: str, timeout_se
             if all(key in revoked for key in keys):
                 return
             revoked |= {key: issued_at for key in keys if key not in revoked}
-            pushed = await connection.request("$SYS.REQ.CLAIMS.UPDATE", _account_jwt(revoked, issued_at).encode(), timeout=timeout_seconds)
+            claims = _agents_account_jwt(revoked, issued_at).encode()
+            pushed = await connection.request("$SYS.REQ.CLAIMS.UPDATE", claims, timeout=timeout_seconds)
             verdict = orjson.loads(pushed.data)
             if verdict.get("error"):
                 raise NotPushed(problem=str(verdict["error"].get("description", "")))
@@ -183,8 +197,12 @@ def _operator() -> nkeys.KeyPair:
     return _pair("operator", nkeys.PREFIX_BYTE_OPERATOR)
 
 
-def _account() -> nkeys.KeyPair:
-    return _pair("account", nkeys.PREFIX_BYTE_ACCOUNT)
+def _platform_account() -> nkeys.KeyPair:
+    return _pair("platform-account", nkeys.PREFIX_BYTE_ACCOUNT)
+
+
+def _agents_account() -> nkeys.KeyPair:
+    return _pair("agents-account", nkeys.PREFIX_BYTE_ACCOUNT)
 
 
 def _system_account() -> nkeys.KeyPair:
@@ -209,12 +227,45 @@ def _operator_jwt() -> str:
     return _encode({"name": "jobplatform", "sub": _public(_operator()), "nats": nats_claims}, _operator())
 
 
-def _account_jwt(revocations: dict[str, int] | None = None, issued_at: int = FIRST_ISSUE) -> str:
+_EXPORTS: tuple[dict[str, Any], ...] = (
+    # Pulls have many answers; the server forgets the way back when none came for this long. Longer than any pull.
+    {
+        "name": "pull",
+        "subject": f"$JS.API.CONSUMER.MSG.NEXT.{subjects.DELIVERIES}.*",
+        "type": "service",
+        "response_type": "Stream",
+        "response_threshold": PULL_ANSWERS_SECONDS * 1_000_000_000,
+    },
+    {"name": "ack", "subject": f"$JS.ACK.{subjects.DELIVERIES}.>", "type": "service"},
+    {"name": "reports", "subject": subjects.ALL_REPORTS, "type": "service"},
+    {"name": "control", "subject": subjects.control("*"), "type": "stream"},
+)
+"""What the platform's account offers to agents."""
+
+_AGENT_EXPORTS: tuple[dict[str, Any], ...] = (
+    {"name": "heartbeats", "subject": subjects.ALL_HEARTBEATS, "type": "stream"},
+    {"name": "bids", "subject": subjects.bids("*"), "type": "service"},
+)
+"""What the agents' account offers to the platform."""
+
+
+def _platform_account_jwt() -> str:
     limits = _LIMITS | {"mem_storage": UNLIMITED, "disk_storage": UNLIMITED, "streams": UNLIMITED, "consumer": UNLIMITED}
-    claims = _account_claims("jobplatform", _account(), limits)
+    claims = _account_claims("platform", _platform_account(), limits)
+    claims["nats"] |= {"exports": _EXPORTS, "imports": _imports(_AGENT_EXPORTS, _agents_account())}
+    return _encode(claims, _operator())
+
+
+def _agents_account_jwt(revocations: dict[str, int] | None = None, issued_at: int = FIRST_ISSUE) -> str:
+    claims = _account_claims("agents", _agents_account(), _LIMITS)
+    claims["nats"] |= {"exports": _AGENT_EXPORTS, "imports": _imports(_EXPORTS, _platform_account())}
     if revocations:
         claims["nats"]["revocations"] = revocations
     return _encode(claims, _operator(), issued_at)
+
+
+def _imports(exports: tuple[dict[str, Any], ...], of: nkeys.KeyPair) -> list[dict[str, Any]]:
+    return [{name: export[name] for name in ("name", "subject", "type")} | {"account": _public(of)} for export in exports]
 
 
 def _system_account_jwt() -> str:
@@ -272,11 +323,11 @@ def _agent_permissions(token: str) -> dict[str, Any]:
                 f"tasks.*.*.events.{token}",
                 subjects.heartbeat(token),
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{token}",
-                f"$JS.API.CONSUMER.INFO.{stream}.{token}",
                 f"$JS.ACK.{stream}.{token}.>",
             ]
         },
         "sub": {"allow": [f"{subjects.inbox_prefix(token)}.>", subjects.control(token), subjects.bids(token)]},
+        "resp": {"max": 1, "ttl": CALL_ANSWER_NS},
     }
 
 
