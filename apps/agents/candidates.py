@@ -67,7 +67,9 @@ class CandidatePool:
 class AgentCandidatePoolResolver:
     """Resolves pools for one org and one batch: a lane's roles are looked up once, states in one round trip each."""
 
-    def __init__(self, org_id: str, config: OrgConfig, *, board: PresenceBoard | None = None, directory: RoleDirectory | None = None) -> None:
+    def __init__(
+        self, org_id: str, config: OrgConfig, *, board: PresenceBoard | None = None, directory: RoleDirectory | None = None
+    ) -> None:
         self.org_id = org_id
         self.config = config
         self._board = board or PresenceBoard()

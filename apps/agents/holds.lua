@@ -39,10 +39,15 @@ if verb == 'drop' then
   return dropped
 end
 
--- extend until_ms hold…: only leases that exist, and only forward  ->  number extended
+-- extend until_ms org agent hold…: only leases that exist, only the agent's own (agent "": anybody's), only forward
+--   ->  number extended
 if verb == 'extend' then
-  local extended = 0
-  for i = 3, #ARGV do extended = extended + redis.call('ZADD', p .. ':leases', 'XX', 'GT', 'CH', ARGV[2], ARGV[i]) end
+  local extended, holder = 0, cjson.encode({ ARGV[3], ARGV[4] })
+  for i = 5, #ARGV do
+    if ARGV[4] == '' or redis.call('HGET', p .. ':holders', ARGV[i]) == holder then
+      extended = extended + redis.call('ZADD', p .. ':leases', 'XX', 'GT', 'CH', ARGV[2], ARGV[i])
+    end
+  end
   return extended
 end
 

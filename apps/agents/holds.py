@@ -44,10 +44,10 @@ class Holds:
         for start in range(0, len(wanted), CHUNK):
             self._run("drop", *wanted[start : start + CHUNK])
 
-    def extend(self, assignment_ids: Iterable[str], *, now: datetime, lease_seconds: float) -> int:
-        """Move existing leases forward; one that has been dropped stays dropped."""
+    def extend(self, assignment_ids: Iterable[str], *, now: datetime, lease_seconds: float, org_id: str = "", agent: str = "") -> int:
+        """Move existing leases forward; one that has been dropped stays dropped. With an agent: only what it holds itself."""
         if wanted := list(assignment_ids):
-            return self._run("extend", clock.to_ms(now + timedelta(seconds=lease_seconds)), *wanted)
+            return self._run("extend", clock.to_ms(now + timedelta(seconds=lease_seconds)), org_id, agent, *wanted)
         return 0
 
     def lapsed(self, *, now: datetime, limit: int) -> list[str]:

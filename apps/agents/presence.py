@@ -1,7 +1,7 @@
 """Who is up: written from agents' heartbeats, read by dispatchers, a whole pool in one round trip.
 
-    <p>:presence:<org>   HASH   agent -> JSON [seen_ms, slots, instance]      forgotten an hour after the last heartbeat of the org
-    <p>:load:<org>       HASH   agent -> open deliveries (see holds.lua)
+<p>:presence:<org>   HASH   agent -> JSON [seen_ms, slots, instance]      forgotten an hour after the last heartbeat of the org
+<p>:load:<org>       HASH   agent -> open deliveries (see holds.lua)
 """
 
 from __future__ import annotations

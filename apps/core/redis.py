@@ -6,6 +6,7 @@ Redis is the order: queues, leases, counters, caches. Losing all of it loses no 
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ RedisDown = (
     redis.exceptions.ReadOnlyError,
 )
 """What a Redis that is away raises. Handled where work can go on without it."""
+
+log = logging.getLogger(__name__)
+
+
+def log_away(error: Exception) -> None:
+    """Entry points say it in one line and come back later; nothing is lost by waiting."""
+    log.warning("redis.away", extra={"error": str(error)})
 
 
 @lru_cache(maxsize=1)

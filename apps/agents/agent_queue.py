@@ -1,0 +1,87 @@
+"""Delivery to agents: a batch of dispatches becomes messages on the agents' own subjects, with one pipelined publish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from apps.core import ids
+from apps.messaging import envelope, subjects
+from apps.messaging.connection import Delivery, Wire, wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dispatch:
+    org_id: str
+    task_id: str
+    agent: str
+    attempt: int
+    entry: dict[str, Any]
+    """TaskEntry, wire names."""
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    sequence: int = 0
+    """JetStream's; 0 when it was not stored there (plain delivery, or an error)."""
+    error: str = ""
+
+    @property
+    def sent(self) -> bool:
+        return not self.error
+
+
+class AgentQueueClient:
+    def __init__(self, connection: Wire | None = None) -> None:
+        self._connection = connection
+
+    @property
+    def _wire(self) -> Wire:
+        return self._connection or wire()
+
+    def ready(self) -> bool:
+        return self._wire.healthy()
+
+    def send(self, dispatches: Sequence[Dispatch], *, delivery: str) -> list[Sent]:
+        """Publish each; what happened to each, in order. `delivery` is the org's `agent_delivery`.
+
+        `plain` publishes on the subject that equals the subject id, for agents of other systems: at most once.
+        """
+        if delivery == "plain":
+            self._wire.publish([(subjects.plain(d.agent), _payload(d)) for d in dispatches])
+            return [Sent() for _ in dispatches]
+        tokens = [subjects.agent_token(d.org_id, d.agent) for d in dispatches]
+        self._wire.ensure_agents(sorted(set(tokens)))
+        outcomes = self._wire.deliver(
+            [
+                Delivery(
+                    subject=subjects.deliveries(token),
+                    payload=_payload(d),
+                    msg_id=ids.assignment_id(ids.task_key(d.org_id, d.task_id), d.attempt),
+                )
+                for token, d in zip(tokens, dispatches, strict=True)
+            ]
+        )
+        return [Sent(sequence=outcome) if isinstance(outcome, int) else Sent(error=str(outcome)) for outcome in outcomes]
+
+    def withdraw(self, sequences: Sequence[int]) -> None:
+        """Take deliveries back that no agent has fetched yet (best effort: an agent that has one is told to stop)."""
+        if wanted := [sequence for sequence in sequences if sequence]:
+            self._wire.delete_delivery(wanted)
+
+    def tell_to_stop(self, org_id: str, agent: str, *, task_id: str, attempt: int, reason: str) -> None:
+        token = subjects.agent_token(org_id, agent)
+        self._wire.publish([(subjects.control(token), envelope.stop(task_id=task_id, attempt=attempt, reason=reason))])
+
+
+def _payload(dispatch: Dispatch) -> bytes:
+    return envelope.delivery(
+        org_id=dispatch.org_id,
+        entry=dispatch.entry,
+        attempt=dispatch.attempt,
+        lease_expires_at=dispatch.lease_expires_at,
+        reply_subject=subjects.report(dispatch.org_id, dispatch.task_id, subjects.agent_token(dispatch.org_id, dispatch.agent)),
+    )

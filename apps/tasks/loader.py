@@ -1,0 +1,145 @@
+"""The task loader: compares the database with Redis and JetStream, and repairs what is missing there.
+
+Runs at start and every few seconds, in any number of copies: everything it does is idempotent, and whatever it puts in a
+queue is checked against the truth when it is claimed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from apps.agents.holds import Hold, Holds
+from apps.core import clock, ids, redis
+from apps.messaging import subjects
+from apps.messaging.connection import wire
+from apps.orgs.config_store import OrgConfigProvider
+from apps.roles.models import Subject
+from apps.tasks.executor import wake
+from apps.tasks.models import Task
+from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.states import IN_FLIGHT, TaskStatus
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1000
+OVERLAP = timedelta(seconds=10)
+"""Rows this much older than the last look are looked at again: writes that were under way then."""
+SETTLING = timedelta(seconds=2)
+"""Rows younger than this may still be on their way into Redis by whoever wrote them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """What one pass found missing and put back."""
+
+    queued: int = 0
+    leases: int = 0
+    holds: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.queued or self.leases or self.holds)
+
+
+class TaskLoader:
+    """
+    <p>:loader   HASH   server: the Redis server's run id when everything was last compared; until: how far, ms
+    """
+
+    def __init__(self) -> None:
+        self.queue = PriorityQueue()
+        self.holds = Holds()
+        self.configs = OrgConfigProvider()
+
+    def is_due(self) -> bool:
+        """True when Redis is another server than the one last compared with, or was emptied."""
+        return redis.client().hget(redis.key("loader"), "server") != _run_id()
+
+    def reconcile(self, *, now: datetime) -> Repair:
+        """Full when Redis restarted or was emptied; otherwise only what changed since the last pass."""
+        name = redis.key("loader")
+        server, until = redis.client().hmget(name, "server", "until")
+        run_id = _run_id()
+        since = None if server != run_id or not until else clock.from_ms(int(until)) - OVERLAP
+        in_flight = list(self._in_flight())
+        repair = Repair(queued=self._queued(since, now), leases=self._leases(in_flight, now), holds=self._holds(in_flight, now))
+        redis.client().hset(name, mapping={"server": run_id, "until": clock.to_ms(now - SETTLING)})
+        self._agents()
+        if repair:
+            log.info("loader.repaired", extra=vars(repair))
+        if repair.queued:
+            wake(now=now)
+        return repair
+
+    def _queued(self, since: datetime | None, now: datetime) -> int:
+        rows = Task.objects.filter(status=TaskStatus.QUEUED, updated_at__lte=now - SETTLING)
+        if since is not None:
+            rows = rows.filter(updated_at__gte=since)
+        put = 0
+        for chunk in _chunks(rows.only("key", "org_id", "job_space_id", "priority", "sequence", "not_before").order_by("pk")):
+            by_org = defaultdict(list)
+            for task in chunk:
+                by_org[task.org_id].append(item_of(task))
+            for org_id, items in by_org.items():
+                lost = self.queue.missing(org_id, items)
+                if lost:
+                    self.queue.push(org_id, lost, now=now)
+                put += len(lost)
+        return put
+
+    def _in_flight(self) -> Iterator[Task]:
+        rows = Task.objects.filter(status__in=[status.value for status in IN_FLIGHT])
+        for chunk in _chunks(rows.only("key", "org_id", "attempt", "head_agent_subject_id", "updated_at").order_by("pk")):
+            yield from chunk
+
+    def _leases(self, in_flight: Iterable[Task], now: datetime) -> int:
+        """A hold without a lease gets a fresh one: its agent has that long to be heard of."""
+        by_name = {ids.assignment_id(task.key, task.attempt): task for task in in_flight}
+        lost: dict[str, list[Hold]] = defaultdict(list)
+        for name in self.holds.missing(list(by_name)):
+            task = by_name[name]
+            lost[task.org_id].append(Hold(assignment_id=name, org_id=task.org_id, agent=task.head_agent_subject_id))
+        for org_id, holds in lost.items():
+            self.holds.take(holds, now=now, lease_seconds=self.configs.of(org_id).lease_seconds)
+        return sum(map(len, lost.values()))
+
+    def _holds(self, in_flight: Iterable[Task], now: datetime) -> int:
+        """Drop holds of attempts that are over (whoever should have, died)."""
+        known = {ids.assignment_id(task.key, task.attempt) for task in in_flight}
+        suspects = [name for name in self.holds.all() if name not in known]
+        # Taken after we read the rows, or really over: the truth says which.
+        over: list[str] = []
+        for start in range(0, len(suspects), CHUNK):
+            chunk = suspects[start : start + CHUNK]
+            attempts = dict(
+                Task.objects.filter(
+                    pk__in={name.rpartition("#")[0] for name in chunk}, status__in=[s.value for s in IN_FLIGHT]
+                ).values_list("pk", "attempt")
+            )
+            over += [name for name in chunk if str(attempts.get(name.rpartition("#")[0])) != name.rpartition("#")[2]]
+        self.holds.drop(over)
+        return len(over)
+
+    def _agents(self) -> None:
+        """Streams and every agent's consumer exist, also after JetStream lost its disk."""
+        connection = wire()
+        if not connection.healthy():
+            return
+        connection.ensure_streams()
+        agents = Subject.objects.filter(is_active=True, subject_type=Subject.Type.AGENT).values_list("org_id", "subject_id")
+        connection.ensure_agents([subjects.agent_token(org_id, subject_id) for org_id, subject_id in agents.iterator(chunk_size=CHUNK)])
+
+
+def _run_id() -> str:
+    return redis.client().info("server")["run_id"]
+
+
+def _chunks(rows) -> Iterator[list[Task]]:
+    """Pages by primary key: short reads, no long cursor."""
+    last = ""
+    while chunk := list(rows.filter(pk__gt=last)[:CHUNK]):
+        yield chunk
+        last = chunk[-1].pk

@@ -1,0 +1,95 @@
+"""What people and programs may do to a task from outside: cancel it, queue it again, decide an approval."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from apps.agents.agent_queue import AgentQueueClient
+from apps.agents.holds import Holds
+from apps.core import ids
+from apps.core.errors import Conflict
+from apps.core.redis import RedisDown
+from apps.tasks.executor import back_to_queue, wake
+from apps.tasks.models import Task
+from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.states import IN_FLIGHT, TERMINAL, TaskStatus
+from apps.tasks.store import LostRace, Move, TaskStore
+
+TRIES = 5
+
+
+class AlreadyEnded(Conflict):
+    code, sentence = "already_ended", "The task has already ended."
+
+
+class NotHeld(Conflict):
+    code, sentence = "not_awaiting_approval", "The task is not waiting for an approval."
+
+
+class NotInFlight(Conflict):
+    code, sentence = "not_in_flight", "The task is not with an agent."
+
+
+def cancel(task: Task, *, actor: str, reason: str, now: datetime) -> Task:
+    """End the task as cancelled, whatever it is doing. Cancelling a cancelled task again is fine; any other end is a conflict."""
+    for _ in range(TRIES):
+        if task.status == TaskStatus.CANCELLED:
+            return task
+        if task.status in TERMINAL:
+            raise AlreadyEnded(status=task.status, task_id=task.task_id)
+        before, agent, sequence = task.status, task.head_agent_subject_id, task.delivery_seq
+        if TaskStore().move_many([Move(task=task, end=TaskStatus.CANCELLED, reason=reason or "cancelled", actor=actor)], now=now):
+            take_back(task, was=before, agent=agent, sequence=sequence, reason=reason or "cancelled", now=now)
+            return task
+        task.refresh_from_db()
+    raise LostRace(task_id=task.task_id)
+
+
+def requeue(task: Task, *, actor: str, reason: str, now: datetime) -> Task:
+    """Take an in-flight task from its agent and give it back to the queue; it may have one attempt more for it."""
+    if task.status not in IN_FLIGHT:
+        raise NotInFlight(status=task.status, task_id=task.task_id)
+    before, agent, sequence = task.status, task.head_agent_subject_id, task.delivery_seq
+    move = back_to_queue(task, reason=reason or "requeued", actor=actor, not_before=None, free=True)
+    if not TaskStore().move_many([move], now=now):
+        raise LostRace(task_id=task.task_id)
+    take_back(task, was=before, agent=agent, sequence=sequence, reason=reason or "requeued", now=now)
+    return task
+
+
+def decide_approval(task: Task, *, accepted: bool, actor: str, reason: str, now: datetime) -> Task:
+    """A person's answer for a task that waits for one."""
+    if task.status != TaskStatus.AWAITING_APPROVAL:
+        raise NotHeld(status=task.status, task_id=task.task_id)
+    end = TaskStatus.QUEUED if accepted else TaskStatus.REJECTED
+    TaskStore().move(task, end, reason=reason or ("approved" if accepted else "rejected"), actor=actor, now=now)
+    if accepted:
+        _hint(task, now)
+    return task
+
+
+def take_back(task: Task, *, was: str, agent: str, sequence: int, reason: str, now: datetime) -> None:
+    """After a task left `was`: clear what Redis, JetStream and the agent still hold of it. All of it hints; the truth is written."""
+    try:
+        if was == TaskStatus.QUEUED:
+            PriorityQueue().remove(task.org_id, [item_of(task)])
+        if was in IN_FLIGHT:
+            Holds().drop([ids.assignment_id(task.key, task.attempt)])
+    except RedisDown:
+        pass  # the queue's entry is checked against the truth when it is claimed; the loader drops the hold
+    if was in IN_FLIGHT:
+        wire = AgentQueueClient()
+        wire.withdraw([sequence])
+        wire.tell_to_stop(task.org_id, agent, task_id=task.task_id, attempt=task.attempt, reason=reason)
+    if task.status == TaskStatus.QUEUED:
+        _hint(task, now)
+    elif was in IN_FLIGHT:
+        wake(now=now)
+
+
+def _hint(task: Task, now: datetime) -> None:
+    try:
+        PriorityQueue().push(task.org_id, [item_of(task)], now=now)
+    except RedisDown:
+        return  # the loader finds it
+    wake(now=now)

@@ -1,0 +1,144 @@
+"""The sweeper: what must happen because time has passed. Lapsed leases, passed deadlines, delayed tasks, lost hints.
+
+Safe in several copies: every step is a compare-and-set or idempotent.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from apps.agents.agent_queue import AgentQueueClient
+from apps.agents.holds import Holds
+from apps.agents.presence import Presence, PresenceBoard
+from apps.core import clock, ids, redis
+from apps.messaging import subjects
+from apps.messaging.connection import wire
+from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks.executor import back_to_queue, requeue, wake
+from apps.tasks.models import Task
+from apps.tasks.queue import PriorityQueue
+from apps.tasks.results import backoff
+from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
+from apps.tasks.steering import take_back
+from apps.tasks.store import Move, TaskStore
+
+log = logging.getLogger(__name__)
+
+ACTOR = "sweeper"
+LIMIT = 500
+LISTENING_SECONDS = 3
+HEARING_SECONDS = 12
+"""A listener must have listened this long (two heartbeats) before silence means anything."""
+
+
+class Listening:
+    """Since when some listener has been hearing agents without a gap. `<p>:listening` STRING since, ms; expires."""
+
+    def mark(self, *, now: datetime) -> None:
+        name = redis.key("listening")
+        if not redis.client().set(name, clock.to_ms(now), nx=True, px=LISTENING_SECONDS * 1000):
+            redis.client().pexpire(name, LISTENING_SECONDS * 1000)
+
+    def long_enough(self, *, now: datetime) -> bool:
+        since = redis.client().get(redis.key("listening"))
+        return since is not None and clock.to_ms(now) - int(since) >= HEARING_SECONDS * 1000
+
+
+class Sweeper:
+    def __init__(self) -> None:
+        self.store = TaskStore()
+        self.queue = PriorityQueue()
+        self.holds = Holds()
+        self.board = PresenceBoard()
+        self.configs = OrgConfigProvider()
+        self.agent_queue = AgentQueueClient()
+
+    def sweep(self, *, now: datetime) -> None:
+        self.expire(now=now)
+        self.queue.tick(now=now)
+        self.lapse(now=now)
+        wake(now=now)
+
+    def expire(self, *, now: datetime) -> int:
+        """End tasks whose deadline has passed."""
+        rows = list(Task.objects.filter(deadline__lte=now, status__in=[status.value for status in OPEN])[:LIMIT])
+        before = {task.key: (task.status, task.head_agent_subject_id, task.delivery_seq) for task in rows}
+        moves = [
+            Move(task=t, end=TaskStatus.EXPIRED, reason=f"not ended by its deadline {clock.iso(t.deadline)}", actor=ACTOR) for t in rows
+        ]
+        won = self.store.move_many(moves, now=now)
+        for task in rows:
+            if task.key in won:
+                was, agent, sequence = before[task.key]
+                take_back(task, was=was, agent=agent, sequence=sequence, reason="the deadline has passed", now=now)
+        return len(won)
+
+    def lapse(self, *, now: datetime) -> int:
+        """Take tasks from agents that have not been heard of for a whole lease.
+
+        Silence counts only when we could have heard: the wire is up, a listener has listened for a while, and no report
+        waits unread. Otherwise the leases get a little more time.
+        """
+        names = self.holds.lapsed(now=now, limit=LIMIT)
+        if not names:
+            return 0
+        if not self._could_hear(now):
+            self.holds.extend(names, now=now, lease_seconds=LISTENING_SECONDS)
+            return 0
+        tasks = self.store.load_many(name.rpartition("#")[0] for name in names)
+        over: list[str] = []
+        lost: list[Task] = []
+        for name in names:
+            key, _, attempt = name.rpartition("#")
+            task = tasks.get(key)
+            if task is None or task.status not in IN_FLIGHT or task.attempt != int(attempt):
+                over.append(name)
+            else:
+                lost.append(task)
+        self.holds.drop(over)
+        return self._take_from(self._without_waiting(lost, now), now)
+
+    def _could_hear(self, now: datetime) -> bool:
+        connection = wire()
+        return connection.healthy() and Listening().long_enough(now=now) and connection.unread_reports() == 0
+
+    def _without_waiting(self, tasks: list[Task], now: datetime) -> list[Task]:
+        """A delivery that still waits in the stream of an agent that is up is not lost: its lease goes on."""
+        dispatched = [task for task in tasks if task.status == TaskStatus.DISPATCHED]
+        agents = {(task.org_id, task.head_agent_subject_id) for task in dispatched}
+        waiting: set[tuple[str, str]] = set()
+        for org_id, agent in agents:
+            present = self.board.states(org_id, [agent], now=now)[agent].presence is Presence.PRESENT
+            if present and wire().waiting_deliveries(subjects.agent_token(org_id, agent)):
+                waiting.add((org_id, agent))
+        going_on = [task for task in dispatched if (task.org_id, task.head_agent_subject_id) in waiting]
+        for task in going_on:
+            lease = self._config(task).lease_seconds
+            self.holds.extend([ids.assignment_id(task.key, task.attempt)], now=now, lease_seconds=lease)
+        spared = {task.key for task in going_on}
+        return [task for task in tasks if task.key not in spared]
+
+    def _take_from(self, tasks: list[Task], now: datetime) -> int:
+        moves: list[Move] = []
+        before = {task.key: (task.head_agent_subject_id, task.attempt, task.delivery_seq) for task in tasks}
+        for task in tasks:
+            silent = f"{task.head_agent_subject_id} was not heard of for {self._config(task).lease_seconds:g} s (attempt {task.attempt})"
+            if task.attempt >= task.max_attempts:
+                moves.append(Move(task=task, end=TaskStatus.FAILED, reason=f"{silent}; that was the last attempt", actor=ACTOR))
+            else:
+                again = now + backoff(self._config(task), task.attempt)
+                moves.append(back_to_queue(task, reason=silent, actor=ACTOR, not_before=again, excluded="lost"))
+        won = self.store.move_many(moves, now=now)
+        for key in won:
+            agent, attempt, sequence = before[key]
+            org_id, task_id = ids.split_task_key(key)
+            self.agent_queue.withdraw([sequence])
+            self.agent_queue.tell_to_stop(org_id, agent, task_id=task_id, attempt=attempt, reason="the lease was lost")
+            log.warning("lease.lost", extra={"task": key, "agent": agent, "attempt": attempt})
+        self.holds.drop(ids.assignment_id(key, before[key][1]) for key in won)
+        requeue([m.task for m in moves if m.task.key in won and m.end is TaskStatus.QUEUED], now=now, queue=self.queue, holds=self.holds)
+        return len(won)
+
+    def _config(self, task: Task) -> OrgConfig:
+        return self.configs.of(task.org_id)

@@ -1,0 +1,128 @@
+"""The listener: hears agents. Any number of copies may run.
+
+Reports come from JetStream and are acknowledged only after the database has them; a copy that dies in between leaves them
+to the next, and applying them twice is harmless. Heartbeats are plain messages: one that is lost is followed by another.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import orjson
+from django.db import close_old_connections
+from django.db.utils import DatabaseError, InterfaceError
+
+from apps.agents.holds import Holds
+from apps.agents.presence import PresenceBoard
+from apps.core import clock, ids, redis
+from apps.messaging import subjects
+from apps.messaging.connection import wire
+from apps.messaging.consumer import Message, PullConsumer
+from apps.messaging.envelope import AgentReport, BadReport, parse_report
+from apps.orgs.config_store import OrgConfigProvider
+from apps.tasks.executor import wake
+from apps.tasks.results import ReportDesk
+from apps.tasks.sweeper import Listening
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+FETCH_SECONDS = 1.0
+PAUSE_SECONDS = 1.0
+HEARTBEATS_KEPT = 10_000
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._unapplied: list[Message] = []
+        self._heartbeats: queue.Queue[tuple[str, bytes]] = queue.Queue(maxsize=HEARTBEATS_KEPT)
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def run(self) -> None:
+        """Until stopped. An outage of the database, Redis or NATS is waited out; nothing is acknowledged meanwhile."""
+        wire().ensure_streams()
+        subscription = wire().subscribe(subjects.ALL_HEARTBEATS, self._heard, queue="listener")
+        pulse = threading.Thread(target=self._loop, args=(self._hear,), name="heartbeats", daemon=True)
+        pulse.start()
+        consumer = PullConsumer(subjects.REPORTS, subjects.LISTENER)
+        desk = ReportDesk()
+        try:
+            self._loop(lambda: self._apply(consumer, desk))
+        finally:
+            self.stopping.set()
+            subscription.close()
+            pulse.join(timeout=5)
+
+    def _loop(self, step: Callable[[], None]) -> None:
+        while not self.stopping.is_set():
+            try:
+                step()
+            except redis.RedisDown as error:
+                redis.log_away(error)
+                self.stopping.wait(PAUSE_SECONDS)
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("database.away", extra={"error": str(error)})
+                close_old_connections()
+                self.stopping.wait(PAUSE_SECONDS)
+
+    def _apply(self, consumer: PullConsumer, desk: ReportDesk) -> None:
+        """Fetch, apply, acknowledge. What could not be applied is kept and tried again before anything new is fetched."""
+        if not self._unapplied:
+            self._unapplied = consumer.fetch(BATCH, FETCH_SECONDS)
+        if self._unapplied:
+            desk.apply(list(_read(self._unapplied)), now=clock.now())
+            consumer.ack(self._unapplied)
+            self._unapplied = []
+
+    # Heartbeats
+
+    def _heard(self, subject: str, data: bytes) -> None:
+        """On the wire's thread: keep it for ours. A full queue drops the newest; agents beat again."""
+        try:
+            self._heartbeats.put_nowait((subject, data))
+        except queue.Full:
+            log.warning("heartbeat.dropped")
+
+    def _hear(self) -> None:
+        if wire().healthy():
+            Listening().mark(now=clock.now())
+        try:
+            subject, data = self._heartbeats.get(timeout=1.0)
+        except queue.Empty:
+            return
+        self._beat(subject, data, clock.now())
+
+    def _beat(self, subject: str, data: bytes, now: datetime) -> None:
+        try:
+            org_id, agent = subjects.agent_of(subjects.parse_agent(subject))
+            body = orjson.loads(data)
+            slots, instance = int(body["slots"]), str(body.get("instance", ""))[:64]
+            running = [(str(task_id), int(attempt)) for task_id, attempt in body.get("running", [])[:10_000]]
+            leaving = body.get("leaving") is True
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("heartbeat.malformed", extra={"subject": subject, "error": str(error)})
+            return
+        fresh = PresenceBoard().record(org_id, agent, slots=max(1, min(slots, 10_000)), instance=instance, leaving=leaving, now=now)
+        if running:
+            lease = OrgConfigProvider().of(org_id).lease_seconds
+            names = [ids.assignment_id(ids.task_key(org_id, task_id), attempt) for task_id, attempt in running]
+            Holds().extend(names, now=now, lease_seconds=lease, org_id=org_id, agent=agent)
+        if fresh:
+            wake(now=now)
+
+
+def _read(messages: Iterable[Message]) -> Iterable[AgentReport]:
+    now = clock.now()
+    for message in messages:
+        try:
+            yield parse_report(message.subject, message.data, now=now)
+        except BadReport as error:
+            # Dropped and said: it can never become valid, and keeping it would block the stream.
+            log.warning("report.malformed", extra={"subject": message.subject, "error": str(error)})

@@ -1,0 +1,34 @@
+"""Celery tasks of the `upkeep` queue: what beat rings for. Each may run in several copies at once."""
+
+from __future__ import annotations
+
+from celery import shared_task, signals
+
+from apps.core import background, clock, redis
+from apps.tasks.loader import TaskLoader
+from apps.tasks.sweeper import Sweeper
+from jobplatform.queues import Work
+
+
+@shared_task(name=Work.SWEEP, ignore_result=True)
+def sweep(**_newer: object) -> None:
+    try:
+        if TaskLoader().is_due():
+            TaskLoader().reconcile(now=clock.now())
+        Sweeper().sweep(now=clock.now())
+    except redis.RedisDown as error:
+        redis.log_away(error)
+
+
+@shared_task(name=Work.RECONCILE, ignore_result=True)
+def reconcile(**_newer: object) -> None:
+    try:
+        TaskLoader().reconcile(now=clock.now())
+    except redis.RedisDown as error:
+        redis.log_away(error)
+
+
+@signals.worker_ready.connect
+def load_at_start(sender: object = None, **_signal: object) -> None:
+    """A platform that comes up looks at once for what it left lying."""
+    background.send(Work.RECONCILE)
