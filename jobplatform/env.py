@@ -29,7 +29,7 @@ VARIABLES = (
     Variable(name="REDIS_URL", default="redis://127.0.0.1:6379/0", meaning="order, leases, caches; may be emptied at any time"),
     Variable(name="REDIS_PREFIX", default="jp", meaning="prefix of every Redis key, so platforms can share a server"),
     Variable(name="NATS_URL", default="nats://127.0.0.1:4222", meaning="the wire to agents (JetStream on)"),
-    Variable(name="NATS_SYNC_INTERVAL", default="", meaning="JetStream sync_interval of the embedded server; empty: its default, `always`: every write"),
+    Variable(name="NATS_SYNC_INTERVAL", default="", meaning="JetStream sync_interval of the embedded server; empty: its default"),
     Variable(name="DATABASE_URL", default="sqlite:///var/platform.sqlite3", meaning="Django's own tables, orgs, roles, scripts"),
     Variable(name="TASKS_DATABASE_URL", default="", meaning="tasks and their history; empty: the same database; mongodb://…: MongoDB"),
     Variable(name="CELERY_BROKER_URL", default="(REDIS_URL)", meaning="Celery's broker; amqp://… for RabbitMQ"),

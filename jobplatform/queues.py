@@ -34,7 +34,7 @@ class Work:
 
 QUEUES = (
     Queue(name=QueueName.DISPATCH, pool="solo", workers=2, meaning="claims queued tasks, chooses head agents, publishes deliveries"),
-    Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, and the comparison of database, Redis and JetStream"),
+    Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, database against Redis and JetStream"),
 )
 
 SWEEP_SECONDS = 2.0

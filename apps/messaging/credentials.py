@@ -33,11 +33,11 @@ import nats
 import nkeys
 import orjson
 from django.conf import settings
-from jobplatform_sdk.credentials import user_seed
 from nats.errors import Error as NatsError
 
 from apps.core.errors import Unavailable
 from apps.messaging import subjects
+from jobplatform_sdk.credentials import user_seed
 
 log = logging.getLogger(__name__)
 

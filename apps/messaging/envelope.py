@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from jobplatform_sdk.limits import MAX_LEVEL, clip, json_problem
 
 from apps.core.clock import from_ms, iso, to_ms
 from apps.core.errors import Malformed
 from apps.messaging import subjects
+from jobplatform_sdk.limits import MAX_LEVEL, clip, json_problem
 
 HEARTBEAT_SECONDS = 5
 MAX_ATTEMPT = 1_000_000

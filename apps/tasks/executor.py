@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-
 from apps.agents.agent_queue import AgentQueueClient, Dispatch
 from apps.agents.candidates import AgentCandidatePoolResolver, CandidatePool
 from apps.agents.facts import TaskFacts

@@ -6,7 +6,7 @@ Safe in several copies: every step is a compare-and-set or idempotent.
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from apps.agents.agent_queue import AgentQueueClient
 from apps.agents.holds import Holds

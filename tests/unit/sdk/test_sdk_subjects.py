@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jobplatform_sdk import subjects
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
