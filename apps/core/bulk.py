@@ -67,71 +67,82 @@ def compare_and_set(model: type[models.Model], changes: Sequence[Change], *, win
     `winner_field` names a field that every change sets to a value of its own; it tells winners from losers on MongoDB.
     """
     connection = connections[router.db_for_write(model)]
-    won: set[str] = set()
-    by_shape: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Change]] = defaultdict(list)
+    by_shape: dict[_Shape, list[Change]] = defaultdict(list)
     for change in changes:
-        by_shape[tuple(change.guards), tuple(change.fields)].append(change)
-    apply: Callable[..., set[str]] = _mongodb if connection.vendor == "mongodb" else _sql
-    for (guards, fields), group in by_shape.items():
-        step = MAX_PARAMETERS // (1 + len(guards) + len(fields))
+        by_shape[_Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields), winner_field=winner_field)].append(change)
+    apply = _mongodb if connection.vendor == "mongodb" else _sql
+    won: set[str] = set()
+    for shape, group in by_shape.items():
+        step = MAX_PARAMETERS // (1 + len(shape.guards) + len(shape.fields))
         for start in range(0, len(group), step):
-            won |= apply(connection, model, group[start : start + step], guards, fields, winner_field)
+            won |= apply(connection, shape, group[start : start + step])
     return won
 
 
-def _prepare(model: type[models.Model], names: Iterable[str], connection: Any) -> list[tuple[str, Callable[[Any], Any], str]]:
-    columns = []
-    for name in names:
-        field = model._meta.get_field(name)
-        columns.append((field.column, lambda value, field=field: field.get_db_prep_save(value, connection), field.db_type(connection)))
-    return columns
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shape:
+    """Changes that guard and write the same fields go in one statement."""
+
+    model: type[models.Model]
+    guards: tuple[str, ...]
+    fields: tuple[str, ...]
+    winner_field: str
 
 
-def _sql(
-    connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], _winner_field: str
-) -> set[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Column:
+    name: str
+    kind: str
+    prepare: Callable[[Any], Any]
+
+
+def _columns(connection: Any, model: type[models.Model], names: Iterable[str]) -> list[_Column]:
+    fields = [model._meta.get_field(name) for name in names]
+    return [
+        _Column(name=f.column, kind=f.db_type(connection), prepare=lambda value, f=f: f.get_db_prep_save(value, connection)) for f in fields
+    ]
+
+
+def _sql(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
     quote = connection.ops.quote_name
-    table = quote(model._meta.db_table)
-    key = model._meta.pk
-    columns = _prepare(model, (key.name, *guards, *fields), connection)
-    names = [f"v{index}" for index in range(len(columns))]
+    table = quote(shape.model._meta.db_table)
+    columns = _columns(connection, shape.model, (shape.model._meta.pk.name, *shape.guards, *shape.fields))
+    checked = 1 + len(shape.guards)
     # PostgreSQL types a VALUES list by its first row; SQLite needs no help and would mangle a cast date.
-    first = "({})".format(", ".join(f"CAST(%s AS {kind})" if connection.vendor == "postgresql" else "%s" for _, _, kind in columns))
+    typed = connection.vendor == "postgresql"
+    first = "({})".format(", ".join(f"CAST(%s AS {column.kind})" if typed else "%s" for column in columns))
     rest = "({})".format(", ".join(["%s"] * len(columns)))
-    guarded = [f"{table}.{quote(columns[0][0])} = given.v0"]
-    guarded += [f"{table}.{quote(columns[1 + index][0])} = given.v{1 + index}" for index in range(len(guards))]
-    assigned = [f"{quote(columns[1 + len(guards) + index][0])} = given.v{1 + len(guards) + index}" for index in range(len(fields))]
+    holds = [f"{table}.{quote(column.name)} = given.v{index}" for index, column in enumerate(columns[:checked])]
+    assigned = [f"{quote(column.name)} = given.v{checked + index}" for index, column in enumerate(columns[checked:])]
     statement = (
-        f"WITH given({', '.join(names)}) AS (VALUES {first}{(', ' + rest) * (len(changes) - 1)}) "  # noqa: S608 - names come from the models
-        f"UPDATE {table} SET {', '.join(assigned)} FROM given WHERE {' AND '.join(guarded)} RETURNING {table}.{quote(columns[0][0])}"
+        f"WITH given({', '.join(f'v{index}' for index in range(len(columns)))}) "  # noqa: S608 - the names come from the model
+        f"AS (VALUES {first}{(', ' + rest) * (len(changes) - 1)}) "
+        f"UPDATE {table} SET {', '.join(assigned)} FROM given WHERE {' AND '.join(holds)} RETURNING {table}.{quote(columns[0].name)}"
     )
     parameters: list[Any] = []
     for change in changes:
-        values = (change.pk, *(change.guards[name] for name in guards), *(change.fields[name] for name in fields))
-        parameters.extend(prepare(value) for (_, prepare, _), value in zip(columns, values, strict=True))
+        values = (change.pk, *(change.guards[name] for name in shape.guards), *(change.fields[name] for name in shape.fields))
+        parameters.extend(column.prepare(value) for column, value in zip(columns, values, strict=True))
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return {row[0] for row in cursor.fetchall()}
 
 
-def _mongodb(
-    connection: Any, model: type[models.Model], changes: Sequence[Change], guards: tuple[str, ...], fields: tuple[str, ...], winner_field: str
-) -> set[str]:
+def _mongodb(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
     from pymongo import UpdateOne  # the optional store's own client, wanted only here
 
-    collection = connection.get_collection(model._meta.db_table)
-    guard_columns = _prepare(model, guards, connection)
-    field_columns = _prepare(model, fields, connection)
+    guards = dict(zip(shape.guards, _columns(connection, shape.model, shape.guards), strict=True))
+    fields = dict(zip(shape.fields, _columns(connection, shape.model, shape.fields), strict=True))
     operations = [
         UpdateOne(
-            {"_id": change.pk, **{column: prepare(change.guards[name]) for name, (column, prepare, _) in zip(guards, guard_columns, strict=True)}},
-            {"$set": {column: prepare(change.fields[name]) for name, (column, prepare, _) in zip(fields, field_columns, strict=True)}},
+            {"_id": change.pk, **{column.name: column.prepare(change.guards[name]) for name, column in guards.items()}},
+            {"$set": {column.name: column.prepare(change.fields[name]) for name, column in fields.items()}},
         )
         for change in changes
     ]
-    result = collection.bulk_write(operations, ordered=False)
+    result = connection.get_collection(shape.model._meta.db_table).bulk_write(operations, ordered=False)
     if result.matched_count == len(changes):
         return {change.pk for change in changes}
-    tokens = {change.pk: change.fields[winner_field] for change in changes}
-    found = model._default_manager.filter(pk__in=list(tokens)).values_list("pk", winner_field)
-    return {pk for pk, value in found if tokens[pk] == value}
+    written = {change.pk: change.fields[shape.winner_field] for change in changes}
+    found = shape.model._default_manager.filter(pk__in=list(written)).values_list("pk", shape.winner_field)
+    return {pk for pk, value in found if written[pk] == value}
