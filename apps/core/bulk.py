@@ -7,10 +7,12 @@ to write. It answers which changes won. On SQL it is one `UPDATE … FROM (VALUE
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import IntegrityError, connections, models, router, transaction
@@ -37,7 +39,7 @@ def insert(rows: Iterable[models.Model]) -> None:
     for row in rows:
         by_model[type(row)].append(row)
     for model, group in by_model.items():
-        model._default_manager.bulk_create(group)
+        _insert(model, group)
 
 
 def insert_missing(rows: Sequence[models.Model]) -> None:
@@ -48,7 +50,7 @@ def insert_missing(rows: Sequence[models.Model]) -> None:
     for model, group in by_model.items():
         try:
             with atomic(model):
-                model._default_manager.bulk_create(group.values())
+                _insert(model, list(group.values()))
         except IntegrityError:
             for pk in model._default_manager.filter(pk__in=list(group)).values_list("pk", flat=True):
                 group.pop(pk, None)
@@ -93,14 +95,56 @@ class _Shape:
 class _Column:
     name: str
     kind: str
-    prepare: Callable[[Any], Any]
+    prepare: Callable[[Any], Any] | None
+    """From the model's value to the driver's; None: it is the same."""
 
 
 def _columns(connection: Any, model: type[models.Model], names: Iterable[str]) -> list[_Column]:
     fields = [model._meta.get_field(name) for name in names]
-    return [
-        _Column(name=f.column, kind=f.db_type(connection), prepare=lambda value, f=f: f.get_db_prep_save(value, connection)) for f in fields
-    ]
+    return [_Column(name=field.column, kind=field.db_type(connection), prepare=_prepare(connection, field)) for field in fields]
+
+
+def _prepare(connection: Any, field: models.Field) -> Callable[[Any], Any] | None:
+    """Django's own preparation costs most of a bulk write. Where the result is known to be the same, take the short way."""
+    if connection.vendor == "sqlite":
+        if isinstance(field, models.DateTimeField):
+            return _sqlite_instant
+        if isinstance(field, models.JSONField) and field.encoder is None:
+            return _sqlite_json
+        if isinstance(field, models.CharField | models.TextField | models.IntegerField | models.FloatField):
+            return None
+    return lambda value: field.get_db_prep_save(value, connection)
+
+
+def _sqlite_instant(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def _sqlite_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+    alias = router.db_for_write(model)
+    connection = connections[alias]
+    if connection.vendor == "mongodb" or model._meta.auto_field is not None:
+        model._default_manager.bulk_create(rows)
+        return
+    fields = model._meta.concrete_fields
+    columns = _columns(connection, model, [field.name for field in fields])
+    encoders = [(field.attname, column.prepare) for field, column in zip(fields, columns, strict=True)]
+    quote = connection.ops.quote_name
+    statement = (
+        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(column.name) for column in columns)}) "  # noqa: S608 - the names come from the model
+        f"VALUES ({', '.join(['%s'] * len(columns))})"
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            statement,
+            [[getattr(row, name) if prepare is None else prepare(getattr(row, name)) for name, prepare in encoders] for row in rows],
+        )
+    for row in rows:
+        row._state.adding, row._state.db = False, alias
 
 
 def _sql(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
@@ -119,10 +163,11 @@ def _sql(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
         f"AS (VALUES {first}{(', ' + rest) * (len(changes) - 1)}) "
         f"UPDATE {table} SET {', '.join(assigned)} FROM given WHERE {' AND '.join(holds)} RETURNING {table}.{quote(columns[0].name)}"
     )
+    prepares = [column.prepare for column in columns]
     parameters: list[Any] = []
     for change in changes:
         values = (change.pk, *(change.guards[name] for name in shape.guards), *(change.fields[name] for name in shape.fields))
-        parameters.extend(column.prepare(value) for column, value in zip(columns, values, strict=True))
+        parameters.extend(value if prepare is None else prepare(value) for prepare, value in zip(prepares, values, strict=True))
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return {row[0] for row in cursor.fetchall()}
