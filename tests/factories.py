@@ -41,14 +41,14 @@ def make_agent(
     """A subject in the candidate pool of its org (and of `job_space_id`)."""
     from apps.roles.models import Role, Subject, SubjectRole
 
-    org_id = getattr(org, "org_id", org)
-    Role.objects.get_or_create(org_id=org_id, role_id=role_id, job_space_id=job_space_id, defaults={"role_type": role_type})
+    home = make_org(getattr(org, "org_id", org))
+    role, _ = Role.objects.get_or_create(org=home, role_id=role_id, defaults={"role_type": role_type})
     subject, _ = Subject.objects.update_or_create(
-        org_id=org_id,
+        org=home,
         subject_id=subject_id,
         defaults={"subject_type": subject_type, "capabilities": list(capabilities), "is_active": is_active},
     )
-    SubjectRole.objects.get_or_create(org_id=org_id, subject=subject, role_id=role_id, job_space_id=job_space_id)
+    SubjectRole.objects.get_or_create(subject=subject, role=role, job_space_id=job_space_id)
     return subject
 
 
@@ -59,7 +59,7 @@ def make_key(org: Any = "acme", role: str = "submitter", subject_id: str = "", *
     key_id, secret = ids.secret(6).replace("_", "x").replace("-", "y"), ids.secret(24).replace("_", "x")
     ApiKey.objects.create(
         key_id=key_id,
-        org_id=getattr(org, "org_id", org),
+        org=make_org(getattr(org, "org_id", org)),
         role=role,
         subject_id=subject_id,
         secret_hash=hashlib.sha256(secret.encode()).hexdigest(),

@@ -26,6 +26,8 @@ class PlatformError(Exception):
     code = "error"
     sentence = "Something went wrong."
     retry_helps = False
+    shown: tuple[str, ...] = ()
+    """Facts that go into the answer; the others are for the log."""
 
     def __init__(self, sentence: str | None = None, **facts: Any) -> None:
         self.sentence = sentence or type(self).sentence
@@ -89,7 +91,7 @@ class Invalid(PlatformError):
 class Refused(PlatformError):
     """A policy said no."""
 
-    status, code, sentence = 422, "refused", "The task was refused."
+    status, code, sentence, shown = 422, "refused", "The task was refused.", ("reason",)
 
 
 class Unassignable(PlatformError):

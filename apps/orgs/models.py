@@ -1,42 +1,55 @@
-"""Organizations, what they want (config), and the keys that open their doors."""
+"""Organizations, what they want (config), the keys that open their doors, and who changed what."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.validators import RegexValidator
 from django.db import models
+
+from apps.core import clock, ids
 
 
 class Org(models.Model):
-    org_id = models.CharField(primary_key=True, max_length=64)
+    org_id = models.CharField(
+        "org id", primary_key=True, max_length=64, validators=[RegexValidator(rf"\A{ids.ORG_ID.pattern}\Z")],
+        help_text="letters, digits and . _ - ; never changes",
+    )  # fmt: skip
     name = models.CharField(max_length=200, blank=True, default="")
-    is_active = models.BooleanField(default=True)
-    created_at = models.DateTimeField()
+    is_active = models.BooleanField("active", default=True, help_text="the keys of an inactive organization open nothing")
+    config_version = models.IntegerField(default=0, editable=False, help_text="rises with every change of its configuration")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:
         verbose_name = "organization"
 
     def __str__(self) -> str:
-        return self.org_id
+        return self.name or self.org_id
 
 
 class ApiKey(models.Model):
-    """A key is shown once and stored as a hash of its secret part."""
+    """A key is shown once and stored as a hash of its secret part (`apps.orgs.keys`)."""
 
     class Role(models.TextChoices):
-        SUBMITTER = "submitter"
-        OPERATOR = "operator"
-        ORG_ADMIN = "org_admin"
-        AGENT = "agent"
+        SUBMITTER = "submitter", "Submitter"
+        OPERATOR = "operator", "Operator"
+        ORG_ADMIN = "org_admin", "Org admin"
+        AGENT = "agent", "Agent"
 
-    key_id = models.CharField(primary_key=True, max_length=24)
+    key_id = models.CharField("key id", primary_key=True, max_length=24)
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="api_keys")
     role = models.CharField(max_length=16, choices=Role.choices)
-    subject_id = models.CharField(max_length=180, blank=True, default="", help_text="whom the key speaks for; agents must have one")
-    name = models.CharField(max_length=200, blank=True, default="")
-    secret_hash = models.CharField(max_length=64, help_text="SHA-256 of the secret")
-    nats_public_key = models.CharField(max_length=64, blank=True, default="", help_text="agents: the nkey that NATS knows")
-    created_at = models.DateTimeField()
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
+    subject_id = models.CharField(
+        "subject", max_length=180, blank=True, default="", help_text="whom the key speaks for; agents must have one"
+    )
+    name = models.CharField(max_length=200, blank=True, default="", help_text="what people call it: “CI of team blue”")
+    secret_hash = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the secret")
+    nats_public_key = models.CharField(
+        "NATS key", max_length=64, blank=True, default="", editable=False, help_text="agents: the nkey that NATS knows"
+    )
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="empty: never")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = "API key"
@@ -46,7 +59,7 @@ class ApiKey(models.Model):
 
 
 class OrgConfigParameter(models.Model):
-    """One value of one config key of one org. The database is the truth; Redis caches each under its own key."""
+    """One value of one config key of one org, as set (`apps.orgs.config_keys` says what it may be)."""
 
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="parameters")
     key = models.CharField(max_length=64)
@@ -61,3 +74,49 @@ class OrgConfigParameter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.org_id} {self.key}={self.value!r}"
+
+
+class _AppendOnly(models.QuerySet["Change"]):
+    def update(self, **_fields: Any) -> int:
+        raise TypeError("the audit trail is append-only")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise TypeError("the audit trail is append-only")
+
+
+class Change(models.Model):
+    """The audit trail: who changed what, from what to what, when. Append-only; outlives the org. Secrets are masked."""
+
+    class Kind(models.TextChoices):
+        CONFIG = "config", "Configuration"
+        API_KEY = "api_key", "API key"
+        ORG = "org", "Organization"
+        ROLE = "role", "Role"
+        SUBJECT = "subject", "Subject"
+
+    org_id = models.CharField("org", max_length=64)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    key = models.CharField(max_length=180, help_text="the config key, or the id of what changed")
+    old = models.JSONField(null=True)
+    new = models.JSONField(null=True)
+    by = models.CharField(max_length=255)
+    at = models.DateTimeField()
+
+    objects = _AppendOnly.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["org_id", "-id"], name="change_by_org")]
+        ordering = ["-id"]
+        verbose_name = "change"
+        verbose_name_plural = "audit trail"
+
+    def __str__(self) -> str:
+        return f"{self.org_id} {self.kind} {self.key}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None:
+            raise TypeError("the audit trail is append-only")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("the audit trail is append-only")

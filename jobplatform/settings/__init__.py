@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "jobplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [
+    "apps.core.http.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -92,6 +93,13 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.orgs.access.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["apps.orgs.access.AdminsOnly"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.http.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "apps.core.http.AlwaysJson",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "apps.core.http.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -99,6 +107,9 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Policy-driven distributed task platform: submit tasks, follow them, and ask why.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    # The docs are public; a key given in their "Authorize" box is only sent with the requests tried out.
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -1,0 +1,24 @@
+"""Who is asking. `request.user` of every API request is a Principal; everything it may see is its org's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    org_id: str
+    role: str
+    """`submitter`, `operator`, `org_admin` or `agent`"""
+    subject_id: str
+    """whom the key speaks for; "" when it speaks for the org"""
+    key_id: str
+    name: str
+    """what people call the key"""
+
+    is_authenticated = True
+
+    @property
+    def actor(self) -> str:
+        """For histories and audit rows: the subject if there is one, and always the key."""
+        return f"{self.subject_id} (key {self.key_id})" if self.subject_id else f"key {self.key_id}"

@@ -1,0 +1,134 @@
+"""API keys. `jp_<key id>_<secret>`, for agents followed by `.<NATS user JWT>`; shown once, stored as a hash.
+
+The secret has 256 random bits, so one SHA-256 is as good as a slow hash and costs microseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from apps.core import clock
+from apps.core.auth import Principal
+from apps.core.errors import Missing, Unauthenticated
+from apps.orgs.audit import record
+from apps.orgs.models import ApiKey, Change, Org
+
+CACHE_SECONDS = 5.0
+"""How long a process may go on believing a key after it was revoked elsewhere."""
+CACHE_SIZE = 4096
+
+_PRINTED = re.compile(r"jp_([A-Za-z0-9]{4,24})_([A-Za-z0-9_-]{20,128})")
+_NOBODY = hashlib.sha256(b"").hexdigest()
+
+
+class NoSuchKey(Missing):
+    sentence = "There is no key with that id."
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    row: ApiKey
+    printed: str
+    """The only time it is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    principal: Principal
+    secret_hash: str
+    opens: bool
+    expires_at: datetime | None
+    loaded_at: float
+
+
+class KeyRing:
+    """Verifies keys, remembering each for at most CACHE_SECONDS."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._known: dict[str, _Known] = {}
+
+    def verify(self, printed: str, *, now: datetime | None = None) -> Principal:
+        """Whose key it is. Raises Unauthenticated, always with the same words."""
+        match = _PRINTED.fullmatch(printed.partition(".")[0])
+        if match is None:
+            raise Unauthenticated()
+        key_id, secret = match.groups()
+        known = self._lookup(key_id)
+        # An unknown id is compared too, so that it takes as long as a wrong secret.
+        right = hmac.compare_digest(hash_of(secret), known.secret_hash if known else _NOBODY)
+        if not right or known is None or not known.opens:
+            raise Unauthenticated()
+        if known.expires_at is not None and known.expires_at <= (now or clock.now()):
+            raise Unauthenticated()
+        return known.principal
+
+    def forget(self, key_id: str) -> None:
+        self._known.pop(key_id, None)
+
+    def forget_all(self) -> None:
+        self._known.clear()
+
+    def _lookup(self, key_id: str) -> _Known | None:
+        at = self._monotonic()
+        known = self._known.get(key_id)
+        if known is not None and at - known.loaded_at < CACHE_SECONDS:
+            return known
+        row = ApiKey.objects.select_related("org").filter(pk=key_id).first()
+        if row is None:
+            return None
+        known = _Known(
+            principal=Principal(org_id=row.org_id, role=row.role, subject_id=row.subject_id, key_id=row.key_id, name=row.name),
+            secret_hash=row.secret_hash,
+            opens=row.revoked_at is None and row.org.is_active,
+            expires_at=row.expires_at,
+            loaded_at=at,
+        )
+        if len(self._known) >= CACHE_SIZE:
+            self._known.clear()
+        self._known[key_id] = known
+        return known
+
+
+ring = KeyRing()
+
+
+def hash_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def create(
+    *, org: Org, role: str, subject_id: str = "", name: str = "", expires_at: datetime | None = None, by: str, now: datetime
+) -> NewKey:
+    """A new key of `org`. The caller has checked that the role exists and that an agent has a subject."""
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    row = ApiKey(key_id=key_id, org=org, role=role, subject_id=subject_id, name=name, created_at=now, expires_at=expires_at)
+    row.secret_hash = hash_of(secret)
+    printed = f"jp_{key_id}_{secret}"
+    with transaction.atomic():
+        row.save(force_insert=True)
+        new = {"role": role, "subject_id": subject_id, "name": name, "expires_at": clock.iso(expires_at)}
+        record(org_id=org.pk, kind=Change.Kind.API_KEY, key=key_id, old=None, new=new, by=by, at=now)
+    return NewKey(row=row, printed=printed)
+
+
+def revoke(key_id: str, *, by: str, now: datetime) -> ApiKey:
+    """The key opens nothing any more: at once in this process, within CACHE_SECONDS in every other. Twice is harmless."""
+    row = ApiKey.objects.filter(pk=key_id).first()
+    if row is None:
+        raise NoSuchKey(key_id=key_id)
+    with transaction.atomic():
+        if ApiKey.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=now):
+            row.revoked_at = now
+            record(org_id=row.org_id, kind=Change.Kind.API_KEY, key=key_id, old={"revoked": False}, new={"revoked": True}, by=by, at=now)
+    ring.forget(key_id)
+    return row
