@@ -9,6 +9,9 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
     from django.core.management import execute_from_command_line
 
+    from jobplatform import env
+
+    env.choose_data_dir(sys.argv)
     execute_from_command_line(sys.argv)
 
 

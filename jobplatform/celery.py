@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import beat_init, worker_ready
 from kombu import Queue as KombuQueue
 
 from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, QueueName, Work
@@ -38,3 +39,11 @@ app.conf.update(
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": RECONCILE_SECONDS}},
     },
 )
+
+
+@worker_ready.connect
+@beat_init.connect
+def _ready(**_signal: object) -> None:
+    from apps.core.readiness import mark_ready
+
+    mark_ready()

