@@ -1,0 +1,356 @@
+"""A NATS connection that stays: it comes back by itself for ever, and its subscriptions with it.
+
+Both the platform and the agents stand on it. nats-py speaks the protocol; its own reconnection is off, because
+it gives up after an authorization error and cannot say what was lost. Everything here runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.nuid import NUID
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0
+PING_SECONDS = 5
+FLUSH_SECONDS = 5
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 2.0
+NO_RESPONDERS = "503"
+HEADER_BYTES = 64
+"""What the header around a message id takes of the server's limit."""
+
+Receive = Callable[[Msg], Awaitable[None]]
+
+
+class LinkDown(Exception):
+    """The message was not, or not certainly, stored: NATS is away, or did not answer in time. Trying again helps."""
+
+
+class NobodyThere(LinkDown):
+    """Nothing listens there: the stream or the consumer does not exist."""
+
+
+class NotStored(Exception):
+    """The stream refuses this message. Trying again does not help."""
+
+
+class TooBig(NotStored):
+    """More bytes than the server takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outgoing:
+    """A message for a stream. Within the stream's window a second one with the same `msg_id` is stored once."""
+
+    subject: str
+    payload: bytes
+    msg_id: str
+
+
+class _Batch:
+    """Messages on their way to a stream, and what became of each."""
+
+    __slots__ = ("done", "left", "results")
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.results: list[int | Exception] = [LinkDown("No acknowledgement came.")] * size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, index: int, result: int | Exception) -> None:
+        self.results[index] = result
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class Listening:
+    """A subscription that outlives connections. `await close()` ends it."""
+
+    def __init__(self, link: Link, subject: str, receive: Receive, queue: str, on_gap: Callable[[], None] | None) -> None:
+        self._link, self.subject, self.receive, self.queue, self.on_gap = link, subject, receive, queue, on_gap
+        self.current: Subscription | None = None
+
+    async def close(self, *, drain: bool = False) -> None:
+        """With `drain`, what the server sent before it knew is still received."""
+        self._link.listening.discard(self)
+        current, self.current = self.current, None
+        if current is not None and self._link.is_up:
+            try:
+                await (current.drain() if drain else current.unsubscribe())
+            except NatsError as error:
+                log.debug("nats.unsubscribe_failed", extra={"subject": self.subject, "error": str(error)})
+
+
+class Link:
+    def __init__(self, url: str, *, name: str, options: dict[str, Any] | None = None, inbox_prefix: str = "_INBOX") -> None:
+        """`url`: one or several, joined by commas. `options`: credentials for nats-py's `connect`."""
+        self._servers = [part.strip() for part in url.split(",") if part.strip()]
+        for server in self._servers:
+            if not urlsplit(server if "://" in server else f"nats://{server}").hostname:
+                raise ValueError(f"Not the address of a NATS server: {server!r}")
+        self._options = {"name": name, **(options or {})}
+        self.inbox = f"{inbox_prefix}.{NUID().next().decode()}"
+        self.listening: set[Listening] = set()
+        self.refusals = 0
+        """How often in a row the server refused our credentials."""
+        self._on_up: list[Callable[[], None]] = []
+        self._client: Client | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self._pending: dict[str, tuple[_Batch, int]] = {}
+        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._count = 0
+
+    # Life
+
+    async def open(self) -> None:
+        """Start keeping the connection; returns at once."""
+        if self._keeper is None:
+            await self.subscribe(f"{self.inbox}.ack.*", self._acknowledged)
+            await self.subscribe(f"{self.inbox}.answer.*", self._answered)
+            self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            keeper, self._keeper = self._keeper, None
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    @property
+    def is_up(self) -> bool:
+        return self._up.is_set()
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes; a guess until first connected."""
+        return self._client.max_payload if self._client is not None else 1024 * 1024
+
+    def on_up(self, callback: Callable[[], None]) -> None:
+        """Call it on the loop each time the connection is there (again), subscriptions included."""
+        self._on_up.append(callback)
+
+    async def wait_up(self, timeout_seconds: float | None = None) -> bool:
+        try:
+            await asyncio.wait_for(self._up.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _keep(self) -> None:
+        wait = FIRST_WAIT_SECONDS
+        was_up = True
+        while True:
+            closed = asyncio.Event()
+            try:
+                client = await self._connect(closed)
+            except (NatsError, OSError, TimeoutError) as error:
+                refused = "authorization" in str(error).lower() or "authentication" in str(error).lower()
+                self.refusals = self.refusals + 1 if refused else 0
+                if was_up:
+                    log.warning("nats.away", extra={"error": str(error) or type(error).__name__})
+                was_up = False
+                await asyncio.sleep(wait * random.uniform(0.7, 1.3))
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+                continue
+            wait, self.refusals = FIRST_WAIT_SECONDS, 0
+            if not was_up:
+                log.warning("nats.back")
+            was_up = True
+            try:
+                if await self._start(client):
+                    await closed.wait()
+                log.info("nats.lost")
+            finally:
+                self._lost()
+                await _quietly_close(client)
+
+    async def _connect(self, closed: asyncio.Event) -> Client:
+        async def on_closed() -> None:
+            closed.set()
+
+        client = Client()
+        try:
+            await client.connect(
+                self._servers,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type]
+                ping_interval=PING_SECONDS,
+                max_outstanding_pings=2,
+                error_cb=_log_error,
+                closed_cb=on_closed,
+                **self._options,
+            )
+        except BaseException:
+            await _quietly_close(client)
+            raise
+        return client
+
+    async def _start(self, client: Client) -> bool:
+        """Subscriptions first, then say that we are up. False when the connection broke meanwhile."""
+        self._client = client
+        try:
+            again = list(self.listening)
+            for listening in again:
+                listening.current = await client.subscribe(listening.subject, listening.queue, listening.receive)
+            await client.flush(FLUSH_SECONDS)
+        except (NatsError, OSError) as error:
+            log.info("nats.lost_again", extra={"error": str(error)})
+            return False
+        self._up.set()
+        for callback in [listening.on_gap for listening in again if listening.on_gap] + self._on_up:
+            callback()
+        return True
+
+    def _lost(self) -> None:
+        self._client = None
+        self._up.clear()
+        for listening in self.listening:
+            listening.current = None
+        pending, self._pending = self._pending, {}
+        for batch, index in pending.values():
+            batch.settle(index, LinkDown("The connection broke before the acknowledgement."))
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(LinkDown("The connection broke before the answer."))
+
+    # Core NATS
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str = "", on_gap: Callable[[], None] | None = None) -> Listening:
+        """When up, returns after the server knows of it. `on_gap` is called on the loop whenever messages may have
+        been missed: the connection was away and the subscription is there again."""
+        listening = Listening(self, subject, receive, queue, on_gap)
+        self.listening.add(listening)
+        client = self._client
+        if client is not None and self._up.is_set():
+            try:
+                listening.current = await client.subscribe(subject, queue, receive)
+                await client.flush(FLUSH_SECONDS)
+            except (NatsError, OSError) as error:
+                # A late answer to a given-up ping would confuse nats-py; a new connection subscribes again.
+                log.info("nats.subscribe_failed", extra={"subject": subject, "error": str(error)})
+                await _quietly_close(client)
+        return listening
+
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
+        """Fire and forget; False when it could not even be tried."""
+        client = self._client
+        if client is None:
+            return False
+        try:
+            await client.publish(subject, payload, reply)
+        except (NatsError, OSError) as error:
+            log.info("nats.not_published", extra={"subject": subject, "error": str(error) or type(error).__name__})
+            return False
+        return True
+
+    async def request(self, subject: str, payload: bytes = b"", *, timeout_seconds: float = 5.0) -> bytes:
+        """One answer. LinkDown, or NobodyThere."""
+        self._count += 1
+        token = str(self._count)
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._answers[token] = answer
+        try:
+            if not await self.publish(subject, payload, f"{self.inbox}.answer.{token}"):
+                raise LinkDown("NATS is away.")
+            message = await asyncio.wait_for(answer, timeout_seconds)
+        except TimeoutError:
+            raise LinkDown("No answer came.") from None
+        finally:
+            self._answers.pop(token, None)
+        if status(message) == NO_RESPONDERS:
+            raise NobodyThere("Nobody listens there.")
+        return message.data
+
+    async def _answered(self, message: Msg) -> None:
+        answer = self._answers.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    # Streams
+
+    async def store(self, messages: Sequence[Outgoing], *, timeout_seconds: float = 5.0) -> list[int | Exception]:
+        """Publish to JetStream, all acknowledgements in flight at once. Per message its sequence in the stream, or
+        LinkDown (NobodyThere: no stream) or NotStored. Raises nothing."""
+        if not messages:
+            return []
+        client = self._client
+        if client is None:
+            return [LinkDown("NATS is away.")] * len(messages)
+        batch = _Batch(len(messages))
+        first = self._count + 1
+        self._count += len(messages)
+        prefix = f"{self.inbox}.ack."
+        for index, message in enumerate(messages):
+            token = str(first + index)
+            self._pending[token] = (batch, index)
+            if len(message.payload) + len(message.msg_id) * 4 + HEADER_BYTES > client.max_payload:
+                # The server would close the connection over it.
+                self._settle(token, TooBig("More bytes than the server takes."))
+                continue
+            try:
+                await client.publish(message.subject, message.payload, prefix + token, {"Nats-Msg-Id": message.msg_id})
+            except (NatsError, OSError) as error:
+                self._settle(token, LinkDown(str(error) or type(error).__name__))
+        try:
+            await asyncio.wait_for(batch.done, timeout_seconds)
+        except TimeoutError:
+            pass
+        finally:
+            for token in range(first, first + len(messages)):
+                self._pending.pop(str(token), None)
+        return batch.results
+
+    async def _acknowledged(self, message: Msg) -> None:
+        token = message.subject.rpartition(".")[2]
+        if status(message) == NO_RESPONDERS:
+            self._settle(token, NobodyThere("No stream takes this subject."))
+            return
+        answer = orjson.loads(message.data)
+        error = answer.get("error")
+        if error is None:
+            self._settle(token, answer["seq"])
+        elif error.get("code") == 503:  # JetStream itself is not ready: starting, or out of space
+            self._settle(token, LinkDown(error.get("description", "JetStream is not available.")))
+        else:
+            self._settle(token, NotStored(error.get("description", "The stream refuses it.")))
+
+    def _settle(self, token: str, result: int | Exception) -> None:
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            entry[0].settle(entry[1], result)
+
+
+def status(message: Msg) -> str:
+    """The status code of a message without content, or ""."""
+    return message.headers.get("Status", "") if message.headers and not message.data else ""
+
+
+async def _quietly_close(client: Client) -> None:
+    try:
+        await client.close()
+    except (NatsError, OSError, TimeoutError) as error:
+        log.debug("nats.close_failed", extra={"error": str(error)})
+
+
+async def _log_error(error: Exception) -> None:
+    """nats-py's asynchronous errors: a refused subject matters, a broken connection is reported by the keeper."""
+    if "permissions violation" in str(error):
+        log.error("nats.refused", extra={"error": str(error)})
+    else:
+        log.debug("nats.error", extra={"error": str(error) or type(error).__name__})
