@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,9 @@ from typing import Any
 
 from apps.core import ids
 from apps.messaging import envelope, subjects
-from apps.messaging.connection import Delivery, Wire, wire
+from apps.messaging.connection import Delivery, Wire, WireDown, wire
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +57,10 @@ class AgentQueueClient:
             self._wire.publish([(subjects.plain(d.agent), _payload(d)) for d in dispatches])
             return [Sent() for _ in dispatches]
         tokens = [subjects.agent_token(d.org_id, d.agent) for d in dispatches]
-        self._wire.ensure_agents(sorted(set(tokens)))
+        try:
+            self._wire.ensure_agents(set(tokens))
+        except WireDown as error:
+            return [Sent(error=str(error)) for _ in dispatches]
         outcomes = self._wire.deliver(
             [
                 Delivery(
@@ -70,7 +76,10 @@ class AgentQueueClient:
     def withdraw(self, sequences: Sequence[int]) -> None:
         """Take deliveries back that no agent has fetched yet (best effort: an agent that has one is told to stop)."""
         if wanted := [sequence for sequence in sequences if sequence]:
-            self._wire.delete_delivery(wanted)
+            try:
+                self._wire.delete_delivery(wanted)
+            except WireDown as error:
+                log.warning("delivery.not_withdrawn", extra={"error": str(error)})
 
     def tell_to_stop(self, org_id: str, agent: str, *, task_id: str, attempt: int, reason: str) -> None:
         token = subjects.agent_token(org_id, agent)

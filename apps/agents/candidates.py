@@ -7,6 +7,7 @@ keeps tasks waiting rather than failing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,9 @@ from datetime import datetime
 from apps.agents.presence import AgentState, Presence, PresenceBoard
 from apps.orgs.config_store import OrgConfig
 from apps.roles.directory import CandidateSubject, RoleDirectory
+
+MANY = 2**53
+"""Room of an agent whose load is not bounded."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,7 +35,7 @@ class Candidate:
 
     @property
     def free(self) -> int:
-        return max(0, int(self.room) - self.load)
+        return max(0, int(min(self.room, MANY)) - self.load)
 
     @property
     def fullness(self) -> float:
@@ -85,5 +89,8 @@ class AgentCandidatePoolResolver:
 
     def _candidate(self, subject: CandidateSubject, states: Mapping[str, AgentState]) -> Candidate:
         state = states[subject.subject_id]
-        slots = state.slots or self.config.default_agent_slots
-        return Candidate(subject=subject, presence=state.presence, room=slots * (1 + self.config.agent_prefetch), load=state.load)
+        if self.config.agent_delivery == "plain":
+            room = math.inf  # such agents report nothing, so nothing would ever make room again
+        else:
+            room = (state.slots or self.config.default_agent_slots) * (1 + self.config.agent_prefetch)
+        return Candidate(subject=subject, presence=state.presence, room=room, load=state.load)

@@ -273,7 +273,7 @@ def _room(pool: CandidatePool) -> int:
     """
     if not len(pool):
         return BATCH
-    return pool.free + SLACK if pool.free else 0
+    return min(pool.free + SLACK, BATCH) if pool.free else 0
 
 
 def _facts(task: Task) -> TaskFacts:

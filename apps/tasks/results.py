@@ -54,7 +54,7 @@ class ReportDesk:
         waiting: dict[str, deque[AgentReport]] = defaultdict(deque)
         for report in reports:
             waiting[ids.task_key(report.org_id, report.task_id)].append(report)
-        configs = _once(self.configs.of)
+        configs = once(self.configs.of)
         ended = False
         while waiting:
             tasks = self.store.load_many(waiting)
@@ -246,7 +246,7 @@ def _step(task: Task, report: AgentReport, now: datetime) -> TaskProgressed:
     return TaskProgressed(key=task.key, org_id=task.org_id, task_id=task.task_id, percent=percent, message=report.message, at=now)
 
 
-def _once(read: Callable[[str], OrgConfig]) -> Callable[[str], OrgConfig]:
+def once(read: Callable[[str], OrgConfig]) -> Callable[[str], OrgConfig]:
     """Each org's config is read once a batch."""
     known: dict[str, OrgConfig] = {}
 

@@ -18,7 +18,7 @@ from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.executor import back_to_queue, requeue, wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue
-from apps.tasks.results import backoff
+from apps.tasks.results import backoff, once
 from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
 from apps.tasks.steering import take_back
 from apps.tasks.store import Move, TaskStore
@@ -51,7 +51,7 @@ class Sweeper:
         self.queue = PriorityQueue()
         self.holds = Holds()
         self.board = PresenceBoard()
-        self.configs = OrgConfigProvider()
+        self._config_of = once(OrgConfigProvider().of)
         self.agent_queue = AgentQueueClient()
 
     def sweep(self, *, now: datetime) -> None:
@@ -104,18 +104,18 @@ class Sweeper:
         return connection.healthy() and Listening().long_enough(now=now) and connection.unread_reports() == 0
 
     def _without_waiting(self, tasks: list[Task], now: datetime) -> list[Task]:
-        """A delivery that still waits in the stream of an agent that is up is not lost: its lease goes on."""
-        dispatched = [task for task in tasks if task.status == TaskStatus.DISPATCHED]
-        agents = {(task.org_id, task.head_agent_subject_id) for task in dispatched}
-        waiting: set[tuple[str, str]] = set()
-        for org_id, agent in agents:
-            present = self.board.states(org_id, [agent], now=now)[agent].presence is Presence.PRESENT
-            if present and wire().waiting_deliveries(subjects.agent_token(org_id, agent)):
-                waiting.add((org_id, agent))
-        going_on = [task for task in dispatched if (task.org_id, task.head_agent_subject_id) in waiting]
+        """Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
+        that is up, and a plain delivery, whose agent never reports."""
+        going_on = [task for task in tasks if self._config(task).agent_delivery == "plain"]
+        waiting: dict[tuple[str, str], bool] = {}
+        for task in tasks:
+            agent = (task.org_id, task.head_agent_subject_id)
+            if task.status == TaskStatus.DISPATCHED and agent not in waiting:
+                present = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence is Presence.PRESENT
+                waiting[agent] = present and bool(wire().waiting_deliveries(subjects.agent_token(*agent)))
+        going_on += [t for t in tasks if t.status == TaskStatus.DISPATCHED and waiting[t.org_id, t.head_agent_subject_id]]
         for task in going_on:
-            lease = self._config(task).lease_seconds
-            self.holds.extend([ids.assignment_id(task.key, task.attempt)], now=now, lease_seconds=lease)
+            self.holds.extend([ids.assignment_id(task.key, task.attempt)], now=now, lease_seconds=self._config(task).lease_seconds)
         spared = {task.key for task in going_on}
         return [task for task in tasks if task.key not in spared]
 
@@ -141,4 +141,4 @@ class Sweeper:
         return len(won)
 
     def _config(self, task: Task) -> OrgConfig:
-        return self.configs.of(task.org_id)
+        return self._config_of(task.org_id)
