@@ -53,19 +53,11 @@ def make_agent(
 
 
 def make_key(org: Any = "acme", role: str = "submitter", subject_id: str = "", **fields: Any) -> str:
-    """The text of a fresh API key (agents' keys have a NATS part too: see `make_agent_key`)."""
-    from apps.orgs.models import ApiKey
+    """A fresh API key as it is printed; an agent's carries its NATS credentials. `fields`: name, expires_at."""
+    from apps.orgs import keys
 
-    key_id, secret = ids.secret(6).replace("_", "x").replace("-", "y"), ids.secret(24).replace("_", "x")
-    ApiKey.objects.create(
-        key_id=key_id,
-        org=make_org(getattr(org, "org_id", org)),
-        role=role,
-        subject_id=subject_id,
-        secret_hash=hashlib.sha256(secret.encode()).hexdigest(),
-        **{"created_at": NOON, **fields},
-    )
-    return f"jp_{key_id}_{secret}"
+    fields = {"by": "tests", "now": NOON, **fields}
+    return keys.create(org=make_org(getattr(org, "org_id", org)), role=role, subject_id=subject_id, **fields).printed
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -242,10 +242,15 @@ class Stack:
         assert run.returncode == 0, run.stderr
         return json.loads(run.stdout)
 
+    def kill_outright(self, name: str) -> int:
+        """SIGKILL one child by its name in stack.json; its pid."""
+        pid = self.pids[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
     def kill(self, name: str) -> None:
-        """SIGKILL one child by its name in stack.json, and wait until the supervisor has a new one that is healthy."""
-        before = self.pids[name]
-        os.kill(before, signal.SIGKILL)
+        """SIGKILL one child and wait until the supervisor has started another."""
+        before = self.kill_outright(name)
         wait_until(lambda: self.pids.get(name, before) != before, seconds=30, what=f"{name} is started again")
 
     def log(self) -> str:
