@@ -259,15 +259,20 @@ def test_with_patience_a_task_waits_for_somebody_to_join_the_pool():
     assert task("t1").status == "dispatched"
 
 
-def test_static_assignment_goes_to_the_configured_agent_only_if_it_is_in_the_pool(acme):
-    make_org("acme", agent_resolution_strategy="static", static_head_agent_subject_id="bo")
-    queued("t1", "t2")
+@pytest.mark.parametrize(("configured", "status"), [("bo", "dispatched"), ("eve", "failed"), (None, "failed")])
+def test_static_assignment_goes_to_the_configured_agent_only_if_it_is_in_the_pool(acme, configured, status):
+    make_org("acme", agent_resolution_strategy="static", static_head_agent_subject_id=configured)
+    queued("t1")
     dispatch()
-    assert (task("t1").head_agent_subject_id, task("t2").head_agent_subject_id) == ("bo", "bo")
-    make_org("acme", static_head_agent_subject_id="eve")
-    from apps.orgs.config_store import OrgConfigProvider
+    assert task("t1").status == status
+    assert task("t1").head_agent_subject_id == ("bo" if status == "dispatched" else "")
 
-    assert OrgConfigProvider().of("acme").static_head_agent_subject_id in {"bo", "eve"}
+
+def test_a_fallback_is_used_when_the_first_strategy_has_nobody(acme):
+    make_org("acme", agent_resolution_strategy="static", agent_resolution_fallbacks=["least_loaded"])
+    queued("t1")
+    dispatch()
+    assert Assignment.objects.get().strategy == "least_loaded"
 
 
 def test_cancelling_a_dispatched_task_takes_its_delivery_back(acme):
