@@ -17,6 +17,7 @@ from tests.processes import wait_until
 from tests.services import die_with_parent
 
 STEADY = "ready(); pause()"
+STUBBORN = "signal.signal(signal.SIGTERM, lambda *_: print('web stays')); ready()\nwhile True: pause()"
 
 
 class Tiny:
@@ -114,7 +115,8 @@ def test_a_crash_loop_is_given_up_loudly(start):
 
 
 def test_a_failed_preparation_ends_everything(start):
-    tiny = start({"name": "setup", "run": "sys.exit('database is from the future')", "once": True}, {"name": "web", "run": STEADY, "after": ["setup"]})
+    setup = {"name": "setup", "run": "sys.exit('database is from the future')", "once": True}
+    tiny = start(setup, {"name": "web", "run": STEADY, "after": ["setup"]})
     assert tiny.process.wait(30) == 1
     tiny.said(r"GAVE UP: setup failed \(exit status 1\)")
     assert [line for line in tiny.lines if line.endswith("│     database is from the future")]
@@ -124,7 +126,7 @@ def test_stopping_goes_in_stages_and_takes_the_stubborn_by_force(start):
     polite = "signal.signal(signal.SIGTERM, lambda *_: (print('{0} stops'), sys.exit())); ready(); pause()"
     tiny = start(
         {"name": "redis", "run": polite.format("redis")},
-        {"name": "web", "run": "signal.signal(signal.SIGTERM, lambda *_: print('web stays')); ready()\nwhile True: pause()", "stop_seconds": 0.3},
+        {"name": "web", "run": STUBBORN, "stop_seconds": 0.3},
         {"name": "beat", "run": polite.format("beat")},
         stop_order=[["web"], ["beat"], ["redis"]],
     )
@@ -137,10 +139,10 @@ def test_stopping_goes_in_stages_and_takes_the_stubborn_by_force(start):
 
 
 def test_a_second_interrupt_is_an_order(start):
-    tiny = start({"name": "web", "run": "signal.signal(signal.SIGTERM, lambda *_: print('later')); ready()\nwhile True: pause()", "stop_seconds": 600})
+    tiny = start({"name": "web", "run": STUBBORN, "stop_seconds": 600})
     tiny.said("^READY$")
     tiny.process.send_signal(signal.SIGINT)
-    tiny.said("later")
+    tiny.said("web stays")
     assert tiny.end(signal.SIGINT) == 0
 
 
