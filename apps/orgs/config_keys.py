@@ -200,7 +200,7 @@ class UnknownKey(Invalid):
     """The table has no such key."""
 
     def __init__(self, key: str) -> None:
-        sentence = f"There is no configuration key '{key[:64]}'{_did_you_mean(key, tuple(TABLE))}."
+        sentence = _ended(f"There is no configuration key '{key[:64]}'{_did_you_mean(key, tuple(TABLE))}")
         super().__init__([Problem(field="key", code="unknown_key", message=sentence)], sentence)
 
 
@@ -208,7 +208,7 @@ class WrongValue(Invalid):
     """The key cannot be that."""
 
     def __init__(self, key: str, message: str) -> None:
-        super().__init__([Problem(field="value", code="wrong_value", message=message)], f"The value of '{key}' {message}.")
+        super().__init__([Problem(field="value", code="wrong_value", message=message)], _ended(f"The value of '{key}' {message}"))
 
 
 def find(name: str) -> Key:
@@ -237,3 +237,7 @@ def config_of(values: dict[str, Any], *, version: int) -> OrgConfig:
 def _did_you_mean(wrong: Any, options: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(wrong[:64], options, n=1, cutoff=0.5) if isinstance(wrong, str) else []
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
