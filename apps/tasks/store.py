@@ -20,7 +20,7 @@ from apps.tasks.models import Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 
 READ_CHUNK = 500
-LARGE = ("goal", "intent", "submitter_subject_id", "parent_key", "body_hash", "result", "progress_message", "finished_at", "deadline")
+LARGE = ("goal", "intent", "submitter_subject_id", "parent_key", "result", "progress_message", "finished_at", "deadline")
 
 STAMPS: dict[TaskStatus, str] = {
     TaskStatus.QUEUED: "queued_at",
