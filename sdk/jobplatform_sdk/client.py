@@ -84,7 +84,11 @@ class Client:
         found = calls.entry(
             goal=goal, intent=intent, priority=priority, task_id=task_id, payload=payload, job_space_id=job_space_id, **entry
         )
-        return self._ask(calls.submit(found, wait=wait))
+        return self.submit_entry(found, wait=wait)
+
+    def submit_entry(self, entry: Mapping[str, Any], *, wait: float = 5.0) -> Submission:
+        """As `submit`, for who has the whole entry already, under its wire names or the short ones."""
+        return self._ask(calls.submit(calls.complete(entry), wait=wait))
 
     def submit_many(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[Verdict]:
         """Submit any number of entries; gives a verdict for each as it comes. Iterate to the end: it sends as you read.
@@ -129,22 +133,27 @@ class Client:
 
     # ---- following ----
 
-    def follow(self, task_id: str) -> Iterator[TaskEvent]:
-        """The task as it is now, then its news as it happens, until it has ended. Survives broken connections."""
-        return self._follow(Following(task_id))
+    def follow(self, task_id: str, timeout: float | None = None) -> Iterator[TaskEvent]:
+        """The task as it is now, then its news as it happens, until it has ended (or `timeout` seconds are over).
+        Survives broken connections."""
+        return self._follow(Following(task_id), until=_until(timeout))
 
-    def follow_all(self) -> Iterator[TaskEvent]:
-        """News of all tasks of the org, without end. `summary` comes first and after each reconnect: then some may be missed."""
-        return self._follow(Following())
+    def follow_all(self, timeout: float | None = None) -> Iterator[TaskEvent]:
+        """News of all tasks of the org, for `timeout` seconds or without end. `summary` comes first and after each
+        reconnect: then some news may have been missed."""
+        return self._follow(Following(), until=_until(timeout))
 
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """The task once it has ended, whichever way. NotEnded (a TimeoutError) after `timeout` seconds."""
-        until = None if timeout is None else time.monotonic() + timeout
+        until = _until(timeout)
         while not (task := self.get(task_id)).ended:
             if until is not None and time.monotonic() >= until:
                 raise calls.not_ended(task, timeout)
             try:
-                for _ in self._follow(Following(task_id), until=until, tries=Tries(self._patience, when_busy=False)):
+                # In slices: should news ever be lost on its way, the next look finds what they would have said.
+                slice_end = time.monotonic() + calls.LOOK_AGAIN_SECONDS
+                soon = slice_end if until is None else min(until, slice_end)
+                for _ in self._follow(Following(task_id), until=soon, tries=Tries(self._patience, when_busy=False)):
                     pass
             except Unavailable as busy:  # too many are streaming: look again soon
                 self._sleep(_within(busy.retry_after or 1.0, until))
@@ -217,6 +226,10 @@ class Client:
                 yield response
         except httpx.HTTPError as error:
             raise calls.unreachable(error, origin=self._settings.url, call=call) from error
+
+
+def _until(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _within(seconds: float, until: float | None) -> float:

@@ -68,7 +68,10 @@ class AsyncClient:
         found = calls.entry(
             goal=goal, intent=intent, priority=priority, task_id=task_id, payload=payload, job_space_id=job_space_id, **entry
         )
-        return await self._ask(calls.submit(found, wait=wait))
+        return await self.submit_entry(found, wait=wait)
+
+    async def submit_entry(self, entry: Mapping[str, Any], *, wait: float = 5.0) -> Submission:
+        return await self._ask(calls.submit(calls.complete(entry), wait=wait))
 
     async def submit_many(self, entries: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[Verdict]:
         cutter = Cutter()
@@ -113,18 +116,25 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout):
                 while not task.ended:
-                    try:
-                        async with aclosing(self._follow(Following(task_id), Tries(self._patience, when_busy=False))) as news:
-                            async for _ in news:
-                                pass
-                    except Unavailable as busy:
-                        await self._sleep(busy.retry_after or 1.0)
+                    await self._watch(task_id)
                     task = await self.get(task_id)
         except TimeoutError:
             task = await self.get(task_id)
             if not task.ended:
                 raise calls.not_ended(task, timeout) from None
         return task
+
+    async def _watch(self, task_id: str) -> None:
+        """Returns when the task has probably ended, or when it is time to look."""
+        try:
+            async with asyncio.timeout(calls.LOOK_AGAIN_SECONDS):
+                async with aclosing(self._follow(Following(task_id), Tries(self._patience, when_busy=False))) as news:
+                    async for _ in news:
+                        pass
+        except Unavailable as busy:
+            await self._sleep(busy.retry_after or 1.0)
+        except TimeoutError:
+            pass
 
     # ---- steering ----
 

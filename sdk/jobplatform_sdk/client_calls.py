@@ -39,6 +39,7 @@ TASKS = "/api/v1/tasks"
 RESERVED_IDS = frozenset({"bulk", "stream", "summary"})
 """Names beside `/api/v1/tasks/{task_id}`: no task can have them."""
 WAIT_MAX = 30.0
+LOOK_AGAIN_SECONDS = 30.0
 RETRY_AFTER_MAX = 60.0
 """Asked to wait longer than this, we say so to the caller instead of sleeping."""
 
@@ -188,7 +189,7 @@ def complete(entry: Mapping[str, Any]) -> Json:
 def entry(*, payload: Mapping[str, Any] | None, job_space_id: str | None, **fields: Any) -> Json:
     """What `submit` was called with, as an entry."""
     optional = {"payload": payload, "job_space_id": job_space_id}
-    return complete(fields | {name: value for name, value in optional.items() if value is not None})
+    return fields | {name: value for name, value in optional.items() if value is not None}
 
 
 def submit(entry: Json, *, wait: float) -> Call[Submission]:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from jobplatform_sdk import client_calls
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_errors import (
     BadAnswer,
@@ -59,10 +60,10 @@ def test_a_repeat_says_so(client, server):
     assert client.submit(goal="g", intent="i", task_id="t1").repeated
 
 
-@pytest.mark.parametrize(
-    ("status", "family"),
-    [(400, Invalid), (413, Invalid), (415, Invalid), (422, Invalid), (401, Unauthenticated), (403, Forbidden), (404, NotFound), (409, Conflict)],
-)
+FAMILIES = {400: Invalid, 413: Invalid, 415: Invalid, 422: Invalid, 401: Unauthenticated, 403: Forbidden, 404: NotFound, 409: Conflict}
+
+
+@pytest.mark.parametrize(("status", "family"), FAMILIES.items())
 def test_a_no_is_raised_at_once_with_everything_it_says(client, server, status, family):
     wrong = {"field": "task_goal", "code": "missing", "message": "is required"}
     server.will(problem(status, "some_code", "Not like this.", errors=[wrong]))
@@ -255,6 +256,14 @@ def test_waiting_goes_on_by_looking_when_too_many_are_streaming(client, server):
     server.will(Reply(200, QUEUED), busy, Reply(200, QUEUED), busy, Reply(200, DONE))
     assert client.wait("t1", timeout=20).completed
     assert client.naps == [2.0, 2.0]
+
+
+def test_waiting_looks_again_now_and_then_should_news_be_lost(client, server, monkeypatch):
+    monkeypatch.setattr(client_calls, "LOOK_AGAIN_SECONDS", 0.05)
+    never = threading.Event()
+    server.will(Reply(200, QUEUED), Stream([event("task", QUEUED)], until=never), Reply(200, DONE))
+    assert client.wait("t1", timeout=20).completed
+    never.set()
 
 
 def test_waiting_gives_up_in_time_although_the_stream_lives(client, server):
