@@ -27,7 +27,11 @@ class PolicyScript(models.Model):
     created_by = models.CharField(max_length=255)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["org_id", "script_id", "version"], name="versions_are_immutable")]
+        constraints = [
+            models.UniqueConstraint(fields=["org_id", "script_id", "version"], name="versions_are_immutable"),
+            models.UniqueConstraint(fields=["org_id", "script_id", "sha256"], name="same_text_same_version"),
+            models.UniqueConstraint(fields=["org_id", "script_id"], condition=models.Q(status="active"), name="one_active_version"),
+        ]
         indexes = [models.Index(fields=["org_id", "script_id", "status"], name="script_active")]
 
     def __str__(self) -> str:

@@ -22,7 +22,6 @@ from jobplatform_sdk.subjects import (
     news,
     parse_agent,
     parse_report,
-    plain,
     report,
 )
 
@@ -48,6 +47,5 @@ __all__ = [
     "news",
     "parse_agent",
     "parse_report",
-    "plain",
     "report",
 ]

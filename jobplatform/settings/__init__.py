@@ -16,6 +16,7 @@ REDIS_URL = env.server_url("REDIS_URL", "redis", "redis://127.0.0.1:6379/0")
 REDIS_PREFIX = env.text("REDIS_PREFIX", "jp")
 NATS_URL = env.server_url("NATS_URL", "nats", "nats://127.0.0.1:4222")
 READY_FILE = env.text("JOBPLATFORM_READY_FILE")
+POLICY_PROCESSES = env.number("POLICY_PROCESSES", 2)
 WEB_MAX_WAITING = env.number("WEB_MAX_WAITING", 48)
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL

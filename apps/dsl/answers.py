@@ -1,0 +1,104 @@
+"""What a policy may answer, hook by hook. An answer is parsed before it is believed; extra keys are kept and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from apps.dsl.policies import Hook
+
+REASON_LENGTH = 2000
+PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
+SUBJECT_ID_LENGTH = 180
+RULES = ("first_price", "second_price")
+BID_WINDOW_MS = (10, 60_000)
+MIN_BIDS = (0, 1000)
+
+
+class BadAnswer(Exception):
+    """Says in one sentence what is wrong with the answer."""
+
+
+def parse(hook: Hook, value: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The answer, typed and complete (a missing `reason` is ""). Raises BadAnswer.
+
+    `inputs` are the arguments the script got; a plan may only choose among its candidates.
+    """
+    if type(value) is not dict:
+        raise BadAnswer(f"the answer must be a dict, not {_kind(value)}")
+    answer = dict(value)
+    _PARSERS[hook](answer, inputs)
+    return answer
+
+
+def _approval(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
+    # Exactly true, false or null: 1, "yes" and a missing key are not a yes.
+    if "accepted" not in answer:
+        raise BadAnswer("the answer has no `accepted`")
+    if answer["accepted"] is not None and type(answer["accepted"]) is not bool:
+        raise BadAnswer(f"`accepted` must be True, False or None, not {_kind(answer['accepted'])}")
+    answer["reason"] = _text(answer, "reason", default="", length=REASON_LENGTH)
+
+
+def _priority(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
+    answer["priority"] = _whole(answer, "priority", PRIORITY_MIN, PRIORITY_MAX)
+
+
+def _auction_input(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
+    if "capabilities" in answer:
+        names = answer["capabilities"]
+        if type(names) is not list or any(type(name) is not str or not name for name in names):
+            raise BadAnswer("`capabilities` must be a list of names")
+    if "bid_window_ms" in answer:
+        _whole(answer, "bid_window_ms", *BID_WINDOW_MS)
+    if "min_bids" in answer:
+        _whole(answer, "min_bids", *MIN_BIDS)
+    if answer.get("reserve_price") is not None and not (_is_number(answer["reserve_price"]) and answer["reserve_price"] >= 0):
+        raise BadAnswer("`reserve_price` must be a number from 0, or None")
+    if "weights" in answer:
+        weights = answer["weights"]
+        if type(weights) is not dict or not all(_is_number(weight) for weight in weights.values()):
+            raise BadAnswer("`weights` must be a dict of numbers")
+    if "rule" in answer and answer["rule"] not in RULES:
+        raise BadAnswer(f"`rule` must be one of {', '.join(RULES)}")
+
+
+def _plan_retrieve(answer: dict[str, Any], inputs: dict[str, Any]) -> None:
+    chosen = _text(answer, "head_agent_subject_id", default=None, length=SUBJECT_ID_LENGTH)
+    if chosen not in {candidate.get("subject_id") for candidate in inputs.get("candidates", ())}:
+        raise BadAnswer(f"`head_agent_subject_id` {chosen!r} is not a candidate")
+
+
+_PARSERS: dict[Hook, Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    Hook.APPROVAL: _approval,
+    Hook.PRIORITY: _priority,
+    Hook.AUCTION_INPUT: _auction_input,
+    Hook.PLAN_RETRIEVE: _plan_retrieve,
+}
+
+
+def _whole(answer: dict[str, Any], name: str, low: int, high: int) -> int:
+    value = answer.get(name)
+    if type(value) is not int:
+        raise BadAnswer(f"`{name}` must be a whole number, not {_kind(value)}")
+    if not low <= value <= high:
+        raise BadAnswer(f"`{name}` must be from {low} to {high}, not {value}")
+    return value
+
+
+def _text(answer: dict[str, Any], name: str, *, default: str | None, length: int) -> str:
+    value = answer.get(name, default)
+    if type(value) is not str:
+        raise BadAnswer(f"`{name}` must be text, not {_kind(value)}")
+    if len(value) > length:
+        raise BadAnswer(f"`{name}` must have at most {length} characters, not {len(value)}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "None", bool: "a truth value", int: "a number", float: "a fraction", str: "text", list: "a list", dict: "a dict"}
+    return names[type(value)]

@@ -1,0 +1,116 @@
+"""Asking policies. Many questions of one hook go to the sandbox in one batch; whatever goes wrong with a script is
+data in its decision, never an exception, and the table in `policies.py` says what the platform does about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from apps.core import ids
+from apps.dsl import answers
+from apps.dsl.book import Script, ScriptBook, book
+from apps.dsl.engine import Answer, Engine, Evaluation, engine
+from apps.dsl.models import PolicyRun
+from apps.dsl.policies import POLICIES, Hook
+from apps.dsl.scripts import SCRIPT_ID, SCRIPT_ID_LENGTH
+
+ERROR_LENGTH = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyRequest:
+    org_id: str
+    task_key: str
+    script_id: str | None
+    """The task's own script, else the org's; None or "": no script is configured, and the decision is empty."""
+    input: dict[str, Any]
+    """The arguments by name, as in `policies.POLICIES`: `{"task": task_facts(…)}`, for a plan also `"candidates"`."""
+    timeout_ms: int
+    config_version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyDecision:
+    """What a script said. `output` is parsed and typed when `error` is ""; None and "" together: nobody was asked."""
+
+    request: PolicyRequest
+    hook: Hook
+    script_id: str
+    script_version: int
+    script_sha256: str
+    output: dict[str, Any] | None
+    error: str
+    duration_us: int
+    at: datetime
+
+    def row(self) -> PolicyRun:
+        """The record of it, unsaved."""
+        request = self.request
+        return PolicyRun(
+            id=ids.time_ordered(), org_id=request.org_id, task_key=request.task_key, hook=self.hook, script_id=self.script_id,
+            script_version=self.script_version, script_sha256=self.script_sha256, input=request.input, output=self.output,
+            error=self.error, duration_us=self.duration_us, config_version=request.config_version, at=self.at,
+        )  # fmt: skip
+
+
+class PolicyRunner:
+    def __init__(self, *, scripts: ScriptBook | None = None, sandbox: Engine | None = None) -> None:
+        self._scripts = scripts
+        self._sandbox = sandbox
+
+    def decide_many(self, hook: Hook, requests: Sequence[PolicyRequest], *, now: datetime) -> list[PolicyDecision]:
+        """One decision each, in order."""
+        policy = POLICIES[hook]
+        found = (self._scripts or book()).find_many(
+            (request.org_id, request.script_id) for request in requests if request.script_id and _can_exist(request.script_id)
+        )
+        scripts = [found.get((request.org_id, request.script_id or "")) for request in requests]
+        asked = [index for index, script in enumerate(scripts) if script is not None and script.hook is hook]
+        evaluations = [
+            Evaluation(
+                source=scripts[index].source,
+                sha256=scripts[index].sha256,
+                function=policy.function,
+                arguments=tuple(requests[index].input[name] for name in policy.arguments),
+                timeout_ms=requests[index].timeout_ms,
+            )
+            for index in asked
+        ]
+        answered = dict(zip(asked, (self._sandbox or engine()).evaluate(evaluations), strict=True)) if asked else {}
+        return [
+            _decision(hook, request, script, answered.get(index), now)
+            for index, (request, script) in enumerate(zip(requests, scripts, strict=True))
+        ]
+
+
+def _can_exist(script_id: str) -> bool:
+    return len(script_id) <= SCRIPT_ID_LENGTH and SCRIPT_ID.fullmatch(script_id) is not None
+
+
+def _decision(hook: Hook, request: PolicyRequest, script: Script | None, answer: Answer | None, now: datetime) -> PolicyDecision:
+    output, error = None, ""
+    if script is None:
+        # The same words whether the script is another org's or nobody's.
+        error = "there is no such policy script" if request.script_id else ""
+    elif answer is None:
+        error = f"the script answers {script.hook}, not {hook}"
+    elif answer.kind:
+        error = answer.error
+    else:
+        try:
+            output = answers.parse(hook, answer.value, request.input)
+        except answers.BadAnswer as bad:
+            error = str(bad)
+    return PolicyDecision(
+        request=request,
+        hook=hook,
+        script_id=(request.script_id or "")[:SCRIPT_ID_LENGTH],
+        script_version=script.version if script else 0,
+        script_sha256=script.sha256 if script else "",
+        output=output,
+        error=error[:ERROR_LENGTH],
+        duration_us=answer.duration_us if answer else 0,
+        at=now,
+    )
