@@ -104,9 +104,9 @@ class Link:
         self._options = {"name": name, **(options or {})}
         self.inbox = f"{inbox_prefix}.{NUID().next().decode()}"
         self.listening: set[Listening] = set()
-        self.refusals = 0
-        """How often in a row the server refused our credentials."""
+        self._refusals = 0
         self._on_up: list[Callable[[], None]] = []
+        self._on_refused: list[Callable[[int], None]] = []
         self._client: Client | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
@@ -142,6 +142,10 @@ class Link:
         """Call it on the loop each time the connection is there (again), subscriptions included."""
         self._on_up.append(callback)
 
+    def on_refused(self, callback: Callable[[int], None]) -> None:
+        """Call it with how often in a row the server refused our credentials, each time it does."""
+        self._on_refused.append(callback)
+
     async def wait_up(self, timeout_seconds: float | None = None) -> bool:
         try:
             await asyncio.wait_for(self._up.wait(), timeout_seconds)
@@ -157,15 +161,14 @@ class Link:
             try:
                 client = await self._connect(closed)
             except (NatsError, OSError, TimeoutError) as error:
-                refused = "authorization" in str(error).lower() or "authentication" in str(error).lower()
-                self.refusals = self.refusals + 1 if refused else 0
+                self._count_refusal(str(error).lower())
                 if was_up:
                     log.warning("nats.away", extra={"error": str(error) or type(error).__name__})
                 was_up = False
                 await asyncio.sleep(wait * random.uniform(0.7, 1.3))
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
                 continue
-            wait, self.refusals = FIRST_WAIT_SECONDS, 0
+            wait, self._refusals = FIRST_WAIT_SECONDS, 0
             if not was_up:
                 log.warning("nats.back")
             was_up = True
@@ -176,6 +179,14 @@ class Link:
             finally:
                 self._lost()
                 await _quietly_close(client)
+
+    def _count_refusal(self, error: str) -> None:
+        if "authorization" in error or "authentication" in error:
+            self._refusals += 1
+            for callback in self._on_refused:
+                callback(self._refusals)
+        else:
+            self._refusals = 0
 
     async def _connect(self, closed: asyncio.Event) -> Client:
         async def on_closed() -> None:

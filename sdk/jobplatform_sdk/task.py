@@ -1,0 +1,63 @@
+"""What an agent is given to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class BadDelivery(ValueError):
+    """The message is not a task."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A task or sub-task, with short names. `payload` is `task_job_submission_data`; `raw` is everything that came,
+    wire names. `attempt` is the fencing token: what is reported on an older attempt changes nothing."""
+
+    org_id: str
+    task_id: str
+    attempt: int
+    kind: str = "task"
+    goal: str = ""
+    intent: str = ""
+    priority: int = 0
+    submitter_subject_id: str = ""
+    job_space_id: str = ""
+    execution_dsl: str = ""
+    payload: dict[str, Any] = field(default_factory=dict)
+    lease_expires_at: str = ""
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def read_task(envelope: Any, *, org_id: str, task_id: str) -> Task:
+    """The task in a decoded envelope. `org_id` and `task_id` are those of its report subject. BadDelivery."""
+    if not isinstance(envelope, dict) or not isinstance(entry := envelope.get("event_data"), dict):
+        raise BadDelivery("event_data is missing")
+    attempt = envelope.get("attempt")
+    if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 1:
+        raise BadDelivery("attempt is missing")
+    kind = str(envelope.get("event_type", "task"))
+    prefix = "sub_task" if kind == "sub_task" else "task"
+    payload = entry.get("task_job_submission_data")
+    payload = payload if isinstance(payload, dict) else {}
+    return Task(
+        org_id=org_id,
+        task_id=task_id,
+        attempt=attempt,
+        kind=kind,
+        goal=_text(entry, f"{prefix}_goal"),
+        intent=_text(entry, f"{prefix}_intent"),
+        priority=entry.get(f"{prefix}_priority_value") or 0,
+        submitter_subject_id=_text(entry, "submitter_subject_id"),
+        job_space_id=_text(entry, "job_space_id") or _text(payload, "job_space_id"),
+        execution_dsl=_text(entry, "task_execution_dsl"),
+        payload=payload,
+        lease_expires_at=_text(envelope, "lease_expires_at"),
+        raw=entry,
+    )
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name)
+    return value if isinstance(value, str) else ""
