@@ -30,7 +30,8 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_soft_shutdown_timeout=10.0,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": 600, "socket_keepalive": True, "health_check_interval": 10},
+    # `max_retries`: a hint is sent now or not at all; waiting for a broker would hold up whoever wrote the truth.
+    broker_transport_options={"visibility_timeout": 600, "socket_keepalive": True, "health_check_interval": 10, "max_retries": 0},
     worker_hijack_root_logger=False,
     timezone="UTC",
     beat_schedule={

@@ -70,8 +70,12 @@ def redis(valkey: services.Server, settings):
 
 
 @pytest.fixture
-def nats(nats_process: services.Server, settings):
-    """Points the platform at a real NATS server without streams; gives its address."""
+def nats(nats_process: services.Server, settings) -> Iterator[str]:
+    """Points the platform at a real NATS server without streams; gives its address. The wire is made when first used."""
+    from apps.messaging import connection
+
     settings.NATS_URL = f"nats://127.0.0.1:{nats_process.port}"
+    connection.reset()
     services.empty_jetstream(settings.NATS_URL)
-    return settings.NATS_URL
+    yield settings.NATS_URL
+    connection.reset()

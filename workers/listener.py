@@ -48,7 +48,8 @@ class Listener:
 
     def run(self) -> None:
         """Until stopped. An outage of the database, Redis or NATS is waited out; nothing is acknowledged meanwhile."""
-        wire().ensure_streams()
+        while not wire().wait_up(PAUSE_SECONDS) and not self.stopping.is_set():
+            log.warning("nats.awaited")
         subscription = wire().subscribe(subjects.ALL_HEARTBEATS, self._heard, queue="listener")
         pulse = threading.Thread(target=self._loop, args=(self._hear,), name="heartbeats", daemon=True)
         pulse.start()

@@ -14,6 +14,8 @@ from apps.messaging.connection import Delivery, Wire, WireDown, wire
 
 log = logging.getLogger(__name__)
 
+UP_SECONDS = 1.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dispatch:
@@ -46,7 +48,8 @@ class AgentQueueClient:
         return self._connection or wire()
 
     def ready(self) -> bool:
-        return self._wire.healthy()
+        """The wire is up, or comes up within a moment (a fresh process is still connecting)."""
+        return self._wire.healthy() or self._wire.wait_up(UP_SECONDS)
 
     def send(self, dispatches: Sequence[Dispatch], *, delivery: str) -> list[Sent]:
         """Publish each; what happened to each, in order. `delivery` is the org's `agent_delivery`.

@@ -103,6 +103,15 @@ class Wire:
         """Take deliveries out of the stream: cancelled, or given to another agent. Raises WireDown."""
         self._wait_for(streams.delete_messages(self._link, subjects.DELIVERIES, sequences), 4 * CALL_SECONDS)
 
+    def waiting_deliveries(self, token: str) -> int:
+        """Deliveries in the stream that this agent has not fetched yet. Raises WireDown."""
+        return self._wait_for(streams.waiting(self._link, subjects.DELIVERIES, token), 2 * CALL_SECONDS).unfetched
+
+    def unread_reports(self) -> int:
+        """Reports in the stream that no listener has applied yet. Raises WireDown."""
+        waiting = self._wait_for(streams.waiting(self._link, subjects.REPORTS, subjects.LISTENER), 2 * CALL_SECONDS)
+        return waiting.unfetched + waiting.unacknowledged
+
     async def _deliver(self, deliveries: Sequence[Delivery], timeout_seconds: float) -> list[int | Exception]:
         results = await self._link.store(deliveries, timeout_seconds=timeout_seconds)
         again = [index for index, result in enumerate(results) if isinstance(result, NobodyThere)]

@@ -148,8 +148,15 @@ def revoke(public_keys: Iterable[str], *, now: datetime, url: str | None = None,
 async def _push_revocations(keys: list[str], now: datetime, url: str, timeout_seconds: float) -> None:
     account = _public(_agents_account())
     try:
+        # `allow_reconnect` does not cover the first connection: without a bound nats-py tries that for two minutes.
         connection = await nats.connect(
-            url.split(","), allow_reconnect=False, connect_timeout=timeout_seconds, error_cb=_quiet, **_system_user().options()
+            url.split(","),
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=timeout_seconds,
+            error_cb=_quiet,
+            **_system_user().options(),
         )
         try:
             # Two revokers at once: the later one may not see the other's; upkeep repeats the whole set.

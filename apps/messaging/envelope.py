@@ -84,6 +84,11 @@ def delivery(
     )
 
 
+def stop(*, task_id: str, attempt: int, reason: str) -> bytes:
+    """Tells an agent, on its control subject, to stop working on one attempt."""
+    return orjson.dumps({"type": "cancel", "task_id": task_id, "attempt": attempt, "reason": clip(reason)})
+
+
 def parse_report(subject: str, data: bytes, *, now: datetime) -> AgentReport:
     """A report as it came from NATS. BadReport when the subject, the sender or the body is not right."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ DELIVERY_LIFE_SECONDS = 24 * 3600
 REPORT_LIFE_SECONDS = 7 * 24 * 3600
 AT_ONCE = 256
 
+_CONSUMER_NOT_FOUND = 10014
 _NAME_IN_USE = 10058
 _NO_MESSAGE = 10037
 _STREAM_NOT_FOUND = 10059
@@ -95,6 +97,23 @@ async def ensure_consumer(
         "replay_policy": "instant",
     }
     await call(link, f"CONSUMER.CREATE.{stream}.{durable}.{subject}", {"stream_name": stream, "config": config})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    unfetched: int
+    unacknowledged: int
+
+
+async def waiting(link: Link, stream: str, durable: str) -> Waiting:
+    """What a consumer has before it; nothing when it does not exist."""
+    try:
+        info = await call(link, f"CONSUMER.INFO.{stream}.{durable}", {})
+    except JetStreamRefused as error:
+        if error.code not in (_CONSUMER_NOT_FOUND, _STREAM_NOT_FOUND):
+            raise
+        return Waiting(unfetched=0, unacknowledged=0)
+    return Waiting(unfetched=info["num_pending"], unacknowledged=info["num_ack_pending"])
 
 
 async def delete_messages(link: Link, stream: str, sequences: Iterable[int]) -> None:

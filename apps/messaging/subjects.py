@@ -22,6 +22,7 @@ from jobplatform_sdk.subjects import (
     news,
     parse_agent,
     parse_report,
+    plain,
     report,
 )
 
@@ -47,5 +48,6 @@ __all__ = [
     "news",
     "parse_agent",
     "parse_report",
+    "plain",
     "report",
 ]

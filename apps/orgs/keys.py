@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -14,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import router, transaction
 
 from apps.core import clock
 from apps.core.auth import Principal
-from apps.core.errors import Missing, Unauthenticated
+from apps.core.errors import Invalid, Missing, Problem, Unauthenticated
+from apps.messaging import credentials
 from apps.orgs.audit import record
 from apps.orgs.models import ApiKey, Change, Org
+
+log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 5.0
 """How long a process may go on believing a key after it was revoked elsewhere."""
@@ -109,26 +113,73 @@ def hash_of(secret: str) -> str:
 def create(
     *, org: Org, role: str, subject_id: str = "", name: str = "", expires_at: datetime | None = None, by: str, now: datetime
 ) -> NewKey:
-    """A new key of `org`. The caller has checked that the role exists and that an agent has a subject."""
+    """A new key of `org`; an agent's opens NATS too. Raises Invalid."""
+    check(role=role, subject_id=subject_id, expires_at=expires_at, now=now)
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     row = ApiKey(key_id=key_id, org=org, role=role, subject_id=subject_id, name=name, created_at=now, expires_at=expires_at)
     row.secret_hash = hash_of(secret)
     printed = f"jp_{key_id}_{secret}"
-    with transaction.atomic():
+    if role == ApiKey.Role.AGENT:
+        try:
+            on_nats = credentials.agent_credentials(org.pk, subject_id, secret, expires_at)
+        except ValueError as error:
+            raise Invalid([Problem(field="subject_id", code="too_long", message=str(error))]) from None
+        row.nats_public_key = on_nats.public_key
+        printed = f"{printed}.{on_nats.jwt}"
+    with transaction.atomic(using=router.db_for_write(ApiKey)):
         row.save(force_insert=True)
         new = {"role": role, "subject_id": subject_id, "name": name, "expires_at": clock.iso(expires_at)}
         record(org_id=org.pk, kind=Change.Kind.API_KEY, key=key_id, old=None, new=new, by=by, at=now)
     return NewKey(row=row, printed=printed)
 
 
-def revoke(key_id: str, *, by: str, now: datetime) -> ApiKey:
-    """The key opens nothing any more: at once in this process, within CACHE_SECONDS in every other. Twice is harmless."""
-    row = ApiKey.objects.filter(pk=key_id).first()
-    if row is None:
-        raise NoSuchKey(key_id=key_id)
-    with transaction.atomic():
+def check(*, role: str, subject_id: str, expires_at: datetime | None, now: datetime) -> None:
+    """Whether such a key may be made. Raises Invalid with every problem."""
+    problems = []
+    if role not in ApiKey.Role.values:
+        problems.append(Problem(field="role", code="unknown", message=f"must be one of {', '.join(ApiKey.Role.values)}"))
+    if role == ApiKey.Role.AGENT and not subject_id:
+        problems.append(Problem(field="subject_id", code="missing", message="an agent's key must name its subject"))
+    if not subject_id.isprintable() or len(subject_id) > 180:
+        problems.append(Problem(field="subject_id", code="wrong", message="must be at most 180 printable characters"))
+    if expires_at is not None and expires_at <= now:
+        problems.append(Problem(field="expires_at", code="past", message="must lie in the future"))
+    if problems:
+        raise Invalid(problems, "Such a key cannot be made.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revocation:
+    row: ApiKey
+    told_nats: bool
+    """False: an agent's key, and NATS is away; upkeep tells it later (`credentials.revoke(revoked_on_nats())`)."""
+
+
+def revoke(key_id: str, *, by: str, now: datetime) -> Revocation:
+    """The key opens nothing any more: at once in this process, within CACHE_SECONDS in every other; an agent's open
+    connections to NATS are closed. Twice is harmless. Raises NoSuchKey."""
+    with transaction.atomic(using=router.db_for_write(ApiKey)):
+        row = ApiKey.objects.filter(pk=key_id).first()
+        if row is None:
+            raise NoSuchKey(key_id=key_id)
         if ApiKey.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=now):
             row.revoked_at = now
             record(org_id=row.org_id, kind=Change.Kind.API_KEY, key=key_id, old={"revoked": False}, new={"revoked": True}, by=by, at=now)
     ring.forget(key_id)
-    return row
+    return Revocation(row=row, told_nats=_tell_nats(row, now))
+
+
+def _tell_nats(row: ApiKey, now: datetime) -> bool:
+    if not row.nats_public_key:
+        return True
+    try:
+        credentials.revoke([row.nats_public_key], now=now)
+    except credentials.NotPushed as error:
+        log.warning("key.revocation_not_told", extra={"key_id": row.key_id, "problem": error.facts.get("problem", "")})
+        return False
+    return True
+
+
+def revoked_on_nats() -> list[str]:
+    """The NATS keys of all revoked API keys: what a NATS server must know, also one that lost its disk."""
+    return list(ApiKey.objects.exclude(revoked_at=None).exclude(nats_public_key="").values_list("nats_public_key", flat=True))

@@ -124,7 +124,7 @@ class JobExecutor:
     def _choose(self, batch: Batch, pools: dict[str, CandidatePool], now: datetime) -> list[Move]:
         """A move for each task of the batch that can be decided now."""
         resolver = HeadAgentResolver(batch.config)
-        tasks = self.store.load_many(batch.claims)
+        tasks = self.store.load_many(batch.claims, entry=True)
         moves: list[Move] = []
         for key, claim in batch.claims.items():
             task = tasks.get(key)

@@ -56,8 +56,9 @@ class ReportDesk:
             waiting[ids.task_key(report.org_id, report.task_id)].append(report)
         configs = once(self.configs.of)
         ended = False
+        verified = any(configs(report.org_id).verification_required for report in reports)  # only then the entry is read
         while waiting:
-            tasks = self.store.load_many(waiting)
+            tasks = self.store.load_many(waiting, entry=verified)
             self._catch_up(tasks.values(), waiting, now)
             round_ = [(tasks.get(key), queue[0]) for key, queue in waiting.items()]
             for key, lost in self._round(round_, configs, now).items():

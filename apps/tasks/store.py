@@ -20,6 +20,7 @@ from apps.tasks.models import Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 
 READ_CHUNK = 500
+LARGE = ("goal", "intent", "submitter_subject_id", "parent_key", "result", "progress_message", "finished_at", "deadline")
 
 STAMPS: dict[TaskStatus, str] = {
     TaskStatus.QUEUED: "queued_at",
@@ -65,11 +66,13 @@ class Move:
 
 
 class TaskStore:
-    def load_many(self, keys: Iterable[str]) -> dict[str, Task]:
+    def load_many(self, keys: Iterable[str], *, entry: bool = False) -> dict[str, Task]:
+        """The tasks as steps need them: without the texts and results that no decision reads, and without the entry unless asked."""
         wanted = list(dict.fromkeys(keys))
+        rows = Task.objects.defer(*(LARGE if entry else (*LARGE, "entry")))
         found: dict[str, Task] = {}
         for start in range(0, len(wanted), READ_CHUNK):
-            found.update(Task.objects.in_bulk(wanted[start : start + READ_CHUNK]))
+            found.update(rows.in_bulk(wanted[start : start + READ_CHUNK]))
         return found
 
     def insert_many(self, births: Sequence[Birth], *, now: datetime) -> set[str]:

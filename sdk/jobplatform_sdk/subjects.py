@@ -24,6 +24,8 @@ ALL_HEARTBEATS = "agents.*.heartbeat"
 TOKEN_MAX = 250
 """JetStream names a durable's directory by the token, and file names end at 255 bytes."""
 
+_OURS = frozenset({"agents", "tasks", "events"})
+_NAME = re.compile(r"[^\s.*>\x00-\x20\x7f]+(?:\.[^\s.*>\x00-\x20\x7f]+)*")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER_BYTE = re.compile(rb"[^A-Za-z0-9_-]")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+")
@@ -88,6 +90,14 @@ def heartbeat(token: str) -> str:
 
 def bids(token: str) -> str:
     return f"agents.{token}.bids"
+
+
+def plain(subject_id: str) -> str:
+    """Where agents of other systems listen: the subject that equals their id. An id that is no subject, or would be one
+    of ours or of the server's, is encoded."""
+    first = subject_id.partition(".")[0]
+    usable = _NAME.fullmatch(subject_id) and first not in _OURS and not first.startswith(("$", "_"))
+    return subject_id if usable else encode(subject_id)
 
 
 def report(org_id: str, task_id: str, token: str) -> str:

@@ -107,6 +107,21 @@ def test_a_deleted_delivery_is_never_fetched(wire):
     assert [message.data for message in drained(PullConsumer("DELIVERIES", ADA), 2)] == [b"0", b"2"]
 
 
+def test_what_waits_in_the_streams_can_be_counted(wire):
+    assert wire.waiting_deliveries(ADA) == 0  # nobody made its consumer yet
+    wire.ensure_agents([ADA])
+    wire.deliver([delivery(number) for number in range(3)])
+    wire.deliver([Delivery(subject=subjects.report("acme", "t1", ADA), payload=b"{}", msg_id="r")])
+    assert wire.waiting_deliveries(ADA) == 3
+    assert wire.unread_reports() == 1
+    listener = PullConsumer(subjects.REPORTS, subjects.LISTENER)
+    [report] = drained(listener, 1)
+    assert wire.unread_reports() == 1  # read, not yet applied
+    listener.ack([report])
+    listener.close()
+    assert wire.unread_reports() == 0
+
+
 def test_news_reaches_subscribers_in_order_until_they_close(wire):
     heard, enough = [], threading.Event()
 

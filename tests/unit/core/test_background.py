@@ -13,6 +13,7 @@ def broker_away():
     usual = current_app._get_current_object()
     away = Celery("away", set_as_current=False)
     away.conf.broker_write_url = "redis://127.0.0.1:1/0"
+    away.conf.broker_transport_options = usual.conf.broker_transport_options
     away.set_current()
     yield
     usual.set_current()

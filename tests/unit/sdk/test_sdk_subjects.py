@@ -87,3 +87,28 @@ def test_an_id_cannot_widen_the_subject_it_is_put_in(name):
         assert subjects.parse_agent(subject) == token
         assert not set(subject) & set("*> \r\n$")
     assert len(subjects.news("acme", name).split(".")) == 3
+
+
+@pytest.mark.parametrize("name", ["ada", "acme:ada", "acme.agents.ada", "é"])
+def test_an_agent_of_another_system_hears_the_subject_that_is_its_id(name):
+    assert subjects.plain(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$JS.API.STREAM.DELETE.DELIVERIES",
+        "_INBOX.x",
+        "tasks.a.b.events.c",
+        "agents.x.tasks",
+        "events.a",
+        "a b",
+        "a.*",
+        ">",
+        "a..b",
+        ".",
+        "a\r\nPUB",
+    ],
+)
+def test_an_id_that_would_reach_somebody_else_is_encoded(name):
+    assert subjects.decode(subjects.plain(name)) == name

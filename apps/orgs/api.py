@@ -1,0 +1,154 @@
+"""The configuration of an org over HTTP: the spec's two endpoints, and the whole table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.core import clock
+from apps.core.errors import Invalid, Problem
+from apps.core.http import answer, read_object
+from apps.orgs.access import RequireRole
+from apps.orgs.config_keys import TABLE, find
+from apps.orgs.config_store import NotSet, OrgConfigProvider
+from apps.orgs.models import Org
+
+TAG = ["Configuration"]
+_SUCCESS = inline_serializer("Success", {"success": serializers.BooleanField(), "version": serializers.IntegerField(required=False)})
+_REFUSED = inline_serializer("Failure", {"success": serializers.BooleanField(default=False), "error": serializers.CharField()})
+
+
+class ConfigParameter(APIView):
+    """Another org's id answers exactly like one that does not exist."""
+
+    permission_classes = [RequireRole("submitter", POST="org_admin")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="Get org configuration parameter",
+        responses={
+            200: inline_serializer(
+                "ConfigValue",
+                {
+                    "success": serializers.BooleanField(),
+                    "key": serializers.CharField(),
+                    "value": serializers.JSONField(),
+                    "version": serializers.IntegerField(help_text="of this parameter; rises with every change of it"),
+                },
+            ),
+            404: OpenApiResponse(_REFUSED, description="Not set (then its default holds), or no such org."),
+        },
+        examples=[OpenApiExample("set", {"success": True, "key": "agent_resolution_strategy", "value": "auction", "version": 2})],
+    )
+    def get(self, request: Request, org_id: str, key: str) -> HttpResponse:
+        _own_org(request, org_id, key)
+        row = OrgConfigProvider().parameter(org_id, key)
+        return answer({"success": True, "key": key, "value": TABLE[key].shown(row.value), "version": row.version})
+
+    @extend_schema(
+        tags=TAG,
+        summary="Set org configuration parameter",
+        request=inline_serializer(
+            "SetConfigValue",
+            {
+                "value": serializers.JSONField(help_text="checked against the key's type: see GET /api/v1/org-config"),
+                "version": serializers.IntegerField(required=False, help_text="set only over this version (0: not set yet), else 409"),
+            },
+        ),
+        responses={200: _SUCCESS, 404: _REFUSED, 409: _REFUSED, 422: _REFUSED},
+        examples=[OpenApiExample("set", {"value": "plan+retrieve"}, request_only=True)],
+    )
+    def post(self, request: Request, org_id: str, key: str) -> HttpResponse:
+        _own_org(request, org_id, key)
+        find(key)
+        value, if_version = _wanted(read_object(request))
+        version = OrgConfigProvider().set(org_id, key, value, by=request.user.actor, now=clock.now(), if_version=if_version)
+        return answer({"success": True, "version": version})
+
+
+class ConfigTable(APIView):
+    permission_classes = [RequireRole("submitter")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="Every configuration key: type, default, meaning, and your org's value",
+        responses=inline_serializer(
+            "ConfigTable",
+            {
+                "org_id": serializers.CharField(),
+                "version": serializers.IntegerField(help_text="of the whole configuration"),
+                "parameters": inline_serializer(
+                    "ConfigKey",
+                    {
+                        "key": serializers.CharField(),
+                        "type": serializers.CharField(),
+                        "schema": serializers.JSONField(help_text="the type as JSON Schema"),
+                        "default": serializers.JSONField(),
+                        "meaning": serializers.CharField(),
+                        "value": serializers.JSONField(help_text="what holds now: as set, else the default"),
+                        "is_set": serializers.BooleanField(),
+                        "version": serializers.IntegerField(help_text="0: not set"),
+                        "changed_at": serializers.DateTimeField(allow_null=True),
+                        "changed_by": serializers.CharField(allow_null=True),
+                    },
+                    many=True,
+                ),
+            },
+        ),
+    )
+    def get(self, request: Request) -> HttpResponse:
+        org = Org.objects.prefetch_related("parameters").get(pk=request.user.org_id)
+        rows = {row.key: row for row in org.parameters.all()}
+        return answer(
+            {
+                "org_id": org.pk,
+                "version": org.config_version,
+                "parameters": [
+                    {
+                        "key": key.name,
+                        "type": key.rule.type,
+                        "schema": key.rule.schema(),
+                        "default": key.default,
+                        "meaning": key.meaning,
+                        "value": key.shown(row.value) if (row := rows.get(key.name)) else key.default,
+                        "is_set": row is not None,
+                        "version": row.version if row else 0,
+                        "changed_at": clock.iso(row.changed_at) if row else None,
+                        "changed_by": row.changed_by if row else None,
+                    }
+                    for key in TABLE.values()
+                ],
+            }
+        )
+
+
+class ConfigDefault(APIView):
+    permission_classes = [RequireRole("org_admin")]
+
+    @extend_schema(tags=TAG, summary="Back to the default", responses={200: _SUCCESS, 404: OpenApiResponse(description="Not set.")})
+    def delete(self, request: Request, key: str) -> HttpResponse:
+        OrgConfigProvider().unset(request.user.org_id, key, by=request.user.actor, now=clock.now())
+        return answer({"success": True})
+
+
+def _own_org(request: Request, org_id: str, key: str) -> None:
+    if org_id != request.user.org_id:
+        raise NotSet(org_id, key)
+
+
+def _wanted(body: dict[str, Any]) -> tuple[Any, int | None]:
+    """(value, version to replace)."""
+    problems = [Problem(field=name[:64], code="unknown", message="is not known here") for name in body if name not in ("value", "version")]
+    if "value" not in body:
+        problems.append(Problem(field="value", code="missing", message="is required"))
+    version = body.get("version")
+    if "version" in body and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
+        problems.append(Problem(field="version", code="wrong_type", message="must be a whole number, 0 or more"))
+    if problems:
+        raise Invalid(problems)
+    return body["value"], version

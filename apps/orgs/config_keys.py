@@ -1,0 +1,243 @@
+"""What an org can configure: one table. A field of `OrgConfig` is a key; beside it stand what it may be, its
+default and its meaning. The API, the admin, the README's table and every reader take it from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+from apps.core.errors import Invalid, Problem
+
+STRATEGIES = ("static", "least_loaded", "round_robin", "auction", "plan+retrieve")
+DAY = 86_400
+
+
+class Rule(Protocol):
+    """What a value may be. Types are strict: true is not 1, 1.0 is not 1, "1" is not 1."""
+
+    @property
+    def type(self) -> str:
+        """For people: `whole number 1…100`."""
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a parsed JSON value; None when nothing is."""
+
+    def schema(self) -> dict[str, Any]:
+        """The same as JSON Schema."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    type: str = "true or false"
+
+    def problem(self, value: Any) -> str | None:
+        return None if isinstance(value, bool) else "must be true or false"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    least: float
+    most: float
+    whole: bool = False
+
+    @property
+    def type(self) -> str:
+        return f"{'whole number' if self.whole else 'number'} {self.least}…{self.most}"
+
+    def problem(self, value: Any) -> str | None:
+        fits = isinstance(value, int if self.whole else (int, float)) and not isinstance(value, bool) and self.least <= value <= self.most
+        return None if fits else f"must be a {self.type}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer" if self.whole else "number", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    options: tuple[str, ...]
+
+    @property
+    def type(self) -> str:
+        return "one of " + ", ".join(self.options)
+
+    def problem(self, value: Any) -> str | None:
+        if isinstance(value, str) and value in self.options:
+            return None
+        return f"must be {self.type}{_did_you_mean(value, self.options)}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.options)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOf:
+    each: Rule
+    most: int = 16
+
+    @property
+    def type(self) -> str:
+        return f"list, each {self.each.type}"
+
+    def problem(self, value: Any) -> str | None:
+        if not isinstance(value, list) or len(value) > self.most:
+            return f"must be a list of at most {self.most}"
+        if any(item in value[:index] for index, item in enumerate(value)):
+            return "must not hold the same twice"
+        return next((f"item {index}: {wrong}" for index, item in enumerate(value) if (wrong := self.each.problem(item))), None)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.each.schema(), "maxItems": self.most, "uniqueItems": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    pattern: str
+    most: int
+    type: str
+
+    def problem(self, value: Any) -> str | None:
+        fits = isinstance(value, str) and len(value) <= self.most and re.fullmatch(self.pattern, value)
+        return None if fits else f"must be a {self.type} of at most {self.most} characters"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": self.most, "minLength": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrNull:
+    rule: Rule
+
+    @property
+    def type(self) -> str:
+        return f"{self.rule.type}, or null"
+
+    def problem(self, value: Any) -> str | None:
+        wrong = None if value is None else self.rule.problem(value)
+        return wrong and f"{wrong}, or null"
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.rule.schema(), {"type": "null"}]}
+
+
+SCRIPT = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", most=120, type="script id such as approval/default")
+SUBJECT = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="subject id")
+WORD = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*", most=64, type="word")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    name: str
+    rule: Rule
+    default: Any
+    meaning: str
+    secret: bool
+    """Write-only: no answer, log or audit row shows the value."""
+
+    def shown(self, value: Any) -> Any:
+        return "(secret)" if self.secret and value is not None else value
+
+
+def _key(rule: Rule, default: Any, meaning: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"rule": rule, "meaning": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrgConfig:
+    """What one org wants, defaults filled in. `version` rises with every change: decisions record it."""
+
+    version: int = 0
+
+    approval_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), "approval/default", "script that approves tasks; null: every task is approved")
+    priority_assigner_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), None, "script that gives tasks their priority; null: the submitter's own, first come first served")
+    auction_input_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), None, "script that sets the terms of auctions")
+    plan_retrieve_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), None, "script that picks the head agent from the candidates")
+    agent_resolution_strategy: str = _key(
+        Choice(options=STRATEGIES), "least_loaded", "how the head agent of a task is chosen")
+    agent_resolution_fallbacks: tuple[str, ...] = _key(
+        ListOf(each=Choice(options=STRATEGIES)), (), "strategies to try, in order, when the first finds nobody")
+    static_head_agent_subject_id: str | None = _key(
+        OrNull(rule=SUBJECT), None, "the head agent of strategy static; must be in the candidate pool")
+    candidate_role_type: str = _key(
+        WORD, "SCOUTING", "subjects holding a role of this type are candidates for head agent")
+    assignment_deadline_s: float = _key(
+        Number(least=0, most=30 * DAY), 0, "seconds a task may wait for an agent before it fails; 0: it fails at once")
+    lease_seconds: float = _key(
+        Number(least=1, most=3600), 20, "seconds an agent may be silent before it loses a task")
+    max_attempts: int = _key(
+        Number(least=1, most=100, whole=True), 5, "how often a task is given to an agent before it fails")
+    retry_backoff_s: float = _key(
+        Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one")
+    dsl_timeout_ms: int = _key(
+        Number(least=10, most=5000, whole=True), 200, "milliseconds a policy script may take")
+    agent_delivery: str = _key(
+        Choice(options=("jetstream", "plain")), "jetstream", "plain: the plain NATS subject of existing agents, at most once")
+    default_agent_slots: int = _key(
+        Number(least=1, most=10_000, whole=True), 8, "tasks at a time assumed of an agent that has not announced itself")
+    agent_prefetch: float = _key(
+        Number(least=0, most=10), 1, "deliveries sent ahead to an agent, per slot")
+    verification_required: bool = _key(
+        Flag(), False, "hold results until the verifier of the task decides")
+    task_timeline_default_s: float | None = _key(
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")  # fmt: skip
+
+
+TABLE: dict[str, Key] = {
+    each.name: Key(name=each.name, default=each.default, **each.metadata) for each in fields(OrgConfig) if "rule" in each.metadata
+}
+
+
+class UnknownKey(Invalid):
+    """The table has no such key."""
+
+    def __init__(self, key: str) -> None:
+        sentence = _ended(f"There is no configuration key '{key[:64]}'{_did_you_mean(key, tuple(TABLE))}")
+        super().__init__([Problem(field="key", code="unknown_key", message=sentence)], sentence)
+
+
+class WrongValue(Invalid):
+    """The key cannot be that."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__([Problem(field="value", code="wrong_value", message=message)], _ended(f"The value of '{key}' {message}"))
+
+
+def find(name: str) -> Key:
+    """Raises UnknownKey."""
+    try:
+        return TABLE[name]
+    except KeyError:
+        raise UnknownKey(name) from None
+
+
+def check(name: str, value: Any) -> Key:
+    """The key, when `value` is good for it. Raises UnknownKey or WrongValue."""
+    key = find(name)
+    wrong = key.rule.problem(value)
+    if wrong:
+        raise WrongValue(name, wrong)
+    return key
+
+
+def config_of(values: dict[str, Any], *, version: int) -> OrgConfig:
+    """From what was set, as JSON values already checked, by key."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return OrgConfig(version=version, **given)
+
+
+def _did_you_mean(wrong: Any, options: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(wrong[:64], options, n=1, cutoff=0.5) if isinstance(wrong, str) else []
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."

@@ -1,0 +1,86 @@
+"""`manage.py create_api_key --org ORG --role ROLE …`: the key alone on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router, transaction
+
+from apps.core import clock
+from apps.core.errors import Invalid
+from apps.orgs import keys
+from apps.orgs.audit import record
+from apps.orgs.models import ApiKey, Change, Org
+from apps.roles.models import Subject
+
+
+class Command(BaseCommand):
+    help = "Make an API key and print it, this once: send it as `Authorization: Bearer <key>`; agents use it for NATS too."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--org", required=True, help="the organization the key belongs to")
+        parser.add_argument("--create-org", action="store_true", help="make the organization when it does not exist")
+        parser.add_argument("--role", required=True, choices=ApiKey.Role.values)
+        parser.add_argument("--subject", default="", help="whom the key speaks for; required for agents, and made when missing")
+        parser.add_argument("--expires-days", type=int, metavar="N", help="the key ends after N days; default: never")
+        parser.add_argument("--name", default="", help="what people call the key")
+        parser.add_argument("--json", action="store_true", help="print a JSON object instead of the key alone")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = clock.now()
+        days = options["expires_days"]
+        if days is not None and not 1 <= days <= 36_500:
+            raise CommandError("--expires-days must be a whole number from 1 to 36500.")
+        if options["role"] == ApiKey.Role.AGENT and not options["subject"]:
+            raise CommandError("An agent's key must say whose it is: add --subject SUBJECT.")
+        with transaction.atomic(using=router.db_for_write(Org)):
+            org = self._org(options["org"], create=options["create_org"])
+            try:
+                made = keys.create(
+                    org=org,
+                    role=options["role"],
+                    subject_id=options["subject"],
+                    name=options["name"],
+                    expires_at=now + timedelta(days=days) if days else None,
+                    by="command line",
+                    now=now,
+                )
+            except Invalid as error:
+                raise CommandError(str(error)) from None
+            if made.row.role == ApiKey.Role.AGENT:
+                Subject.objects.get_or_create(org=org, subject_id=made.row.subject_id, defaults={"subject_type": Subject.Type.AGENT})
+        if options["json"]:
+            facts = {
+                "key": made.printed,
+                "key_id": made.row.key_id,
+                "org_id": org.pk,
+                "role": made.row.role,
+                "subject_id": made.row.subject_id,
+                "expires_at": clock.iso(made.row.expires_at),
+            }
+            self.stdout.write(json.dumps(facts))
+        else:
+            self.stdout.write(made.printed)
+        self.stderr.write(f"API key {made.row}. It is not shown again; revoke it with `manage.py revoke_api_key {made.row.key_id}`.")
+
+    def _org(self, org_id: str, *, create: bool) -> Org:
+        org = Org.objects.filter(pk=org_id).first()
+        if org is not None:
+            return org
+        if not create:
+            near = difflib.get_close_matches(org_id, Org.objects.values_list("pk", flat=True), n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise CommandError(f"There is no organization '{org_id}'.{hint} Add --create-org to make it.")
+        org = Org(org_id=org_id, created_at=clock.now())
+        try:
+            org.full_clean()
+        except ValidationError:
+            raise CommandError(f"'{org_id}' cannot be an organization's id: letters, digits and . _ - only, at most 64.") from None
+        org.save(force_insert=True)
+        record(org_id=org_id, kind=Change.Kind.ORG, key=org_id, old=None, new={"org_id": org_id}, by="command line", at=clock.now())
+        return org

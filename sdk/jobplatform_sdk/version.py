@@ -1,0 +1,3 @@
+"""Of this package; the User-Agent of the client says it."""
+
+VERSION = "1.0.0"

@@ -1,0 +1,81 @@
+"""The table of configuration keys."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from apps.orgs.config_keys import TABLE, Key, OrgConfig, Text, UnknownKey, WrongValue, check, config_of
+
+FITS = {
+    "approval_dsl_id": [None, "approval/default", "a", "team-1/approve_v2.1"],
+    "agent_resolution_strategy": ["static", "least_loaded", "round_robin", "auction", "plan+retrieve"],
+    "agent_resolution_fallbacks": [[], ["static", "round_robin"]],
+    "static_head_agent_subject_id": [None, "agent-a", "acme:ada lovelace", "ünïcode 💡"],
+    "candidate_role_type": ["SCOUTING"],
+    "assignment_deadline_s": [0, 0.5, 86_400 * 30],
+    "lease_seconds": [1, 3600, 2.5],
+    "max_attempts": [1, 100],
+    "retry_backoff_s": [0, 3600],
+    "dsl_timeout_ms": [10, 5000],
+    "agent_delivery": ["jetstream", "plain"],
+    "default_agent_slots": [1, 10_000],
+    "agent_prefetch": [0, 0.5, 10],
+    "verification_required": [True, False],
+    "task_timeline_default_s": [None, 3600],
+}
+WRONG = {
+    "approval_dsl_id": ["", "/x", "x/", "a//b", "../x", "a/../b", "a b", "a\n", "é", "x" * 121, 1, True, [], {}, "http://x"],
+    "agent_resolution_strategy": [None, "", "AUCTION", "auction ", 0, ["auction"]],
+    "agent_resolution_fallbacks": [None, "static", ["nonsense"], ["static", "static"], [None], {}],
+    "static_head_agent_subject_id": ["", "a\nb", "x" * 181, 7],
+    "assignment_deadline_s": [-1, 86_400 * 30 + 1, "5", True, None],
+    "max_attempts": [0, 101, 5.0, "5", True, None, []],
+    "verification_required": [0, 1, "true", None],
+    "dsl_timeout_ms": [9, 5001, 200.5],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in FITS.items() for value in values])
+def test_values_that_fit(key, value):
+    assert check(key, value).name == key
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_values_that_do_not(key, value):
+    with pytest.raises(WrongValue) as caught:
+        check(key, value)
+    (problem,) = caught.value.problems
+    assert problem.field == "value" and problem.message.startswith(("must", "item"))
+
+
+@pytest.mark.parametrize("key", TABLE.values(), ids=lambda key: key.name)
+def test_every_key_explains_itself_and_its_default_fits(key):
+    default = list(key.default) if isinstance(key.default, tuple) else key.default
+    assert key.rule.problem(default) is None
+    assert len(key.meaning) > 15 and key.rule.type and key.rule.schema()
+    assert re.fullmatch(r"[a-z][a-z_]{2,63}", key.name)
+
+
+def test_a_slip_of_the_pen_is_recognized():
+    for slip, meant in {"lease_second": "lease_seconds", "aproval_dsl_id": "approval_dsl_id", "agent_resolution": "agent_resolution_"}.items():
+        with pytest.raises(UnknownKey, match=f"did you mean '{meant}"):
+            check(slip, 1)
+    with pytest.raises(UnknownKey) as caught:
+        check("zzz", 1)
+    assert "did you mean" not in caught.value.sentence
+
+
+def test_what_is_set_stands_over_the_defaults_and_cannot_be_changed_after():
+    config = config_of({"max_attempts": 9, "agent_resolution_fallbacks": ["static"]}, version=4)
+    assert (config.max_attempts, config.agent_resolution_fallbacks, config.version) == (9, ("static",), 4)
+    assert config.lease_seconds == OrgConfig().lease_seconds
+    with pytest.raises(AttributeError):
+        config.max_attempts = 1
+    assert hash(config)
+
+
+def test_a_secret_is_never_shown():
+    key = Key(name="token", rule=Text(pattern=".+", most=9, type="token"), default=None, meaning="opens a door", secret=True)
+    assert key.shown("hunter2") == "(secret)" and key.shown(None) is None

@@ -1,0 +1,52 @@
+import json
+import os
+
+import pytest
+
+from jobplatform import env
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOBPLATFORM_DATA", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    return tmp_path
+
+
+def write_stack(data, pid: int) -> None:
+    (data / "run" / "stack.json").write_text(json.dumps({"pid": pid, "urls": {"redis": "redis://:pw@127.0.0.1:7/0"}}))
+
+
+def test_commands_beside_a_running_platform_find_its_servers(data, monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    write_stack(data, os.getpid())
+    assert env.server_url("REDIS_URL", "redis", "redis://default") == "redis://:pw@127.0.0.1:7/0"
+
+
+def test_the_environment_wins_over_a_running_platform(data, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://given")
+    write_stack(data, os.getpid())
+    assert env.server_url("REDIS_URL", "redis", "redis://default") == "redis://given"
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"pid": 4194303, "urls": {}}'])
+def test_what_a_dead_platform_left_is_not_believed(data, monkeypatch, content):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    (data / "run" / "stack.json").write_text(content)
+    assert env.server_url("REDIS_URL", "redis", "redis://default") == "redis://default"
+
+
+@pytest.mark.parametrize(
+    ("argv", "chosen"),
+    [
+        (["manage.py", "up", "--data", "here"], "here"),
+        (["manage.py", "doctor", "--json", "--data=here"], "here"),
+        (["manage.py", "loaddata", "--data", "here"], None),
+        (["manage.py", "up", "--data"], None),
+    ],
+)
+def test_the_data_directory_of_up_and_doctor_is_known_before_settings_load(monkeypatch, tmp_path, argv, chosen):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBPLATFORM_DATA", "untouched")
+    env.choose_data_dir(argv)
+    assert os.environ["JOBPLATFORM_DATA"] == (str(tmp_path / chosen) if chosen else "untouched")
