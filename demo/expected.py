@@ -5,17 +5,22 @@ Nothing here reads the policies or the agents' answers: that is the point.
 
 from __future__ import annotations
 
-import fnmatch
+import ast
 import hashlib
-import tokenize
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from demo.files import OTHER, PROSE, PYTHON, Found
 
-MAX_BYTES = 100_000
-KEY_FILES = ("*.pem", "*.key", "*.p12", "id_rsa*", ".env", ".env.*")
+MAX_BYTES = 64 * 1024
+BINARY = frozenset(
+    {"7z", "bin", "bz2", "class", "db", "dll", "dylib", "exe", "gif", "gz", "ico", "jar", "jpeg", "jpg", "mo", "mp3", "mp4", "o", "pdf"}
+    | {"png", "pyc", "so", "sqlite3", "tar", "ttf", "wasm", "webp", "whl", "woff", "woff2", "xz", "zip"}
+)
+BY_A_TOOL = re.compile(r"package-lock\.json|(yarn|poetry|uv|Cargo)\.lock|go\.sum|.*(\.min\.(js|css)|\.map|\.generated\.py|_pb2\.py)")
+PRIVATE = re.compile(r".*\.(pem|key|p12|pfx)")
 AGENT_OF = {PYTHON: "python-metrics", PROSE: "prose-reader", OTHER: "secret-scanner"}
 
 
@@ -40,26 +45,35 @@ class Seen:
 
 
 def expected(found: Found) -> Expected:
-    if not found.readable or found.binary or found.size > MAX_BYTES or is_key_file(found.name):
+    if not is_welcome(found):
         return Expected(status="rejected", priority=0, agent="", sha256="")
     try:
         data = found.path.read_bytes()
     except OSError:
-        return Expected(status="failed", priority=priority_of(found), agent=AGENT_OF[found.space], sha256="")
-    status = "completed" if _can_be_analysed(found.space, data) else "failed"
-    digest = hashlib.sha256(data).hexdigest() if status == "completed" else ""
+        data = None
+    status = "completed" if data is not None and _is_readable_as(found.space, data) else "failed"
+    digest = hashlib.sha256(data).hexdigest() if data is not None and status == "completed" else ""
     return Expected(status=status, priority=priority_of(found), agent=AGENT_OF[found.space], sha256=digest)
 
 
-def is_key_file(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name.rpartition("/")[2].lower(), pattern) for pattern in KEY_FILES)
+def is_welcome(found: Found) -> bool:
+    """What the org's approval policy should say."""
+    name = found.name.rpartition("/")[2]
+    no_text = found.binary or found.extension in BINARY
+    refused = no_text or found.size > MAX_BYTES or BY_A_TOOL.fullmatch(name) or PRIVATE.fullmatch(name)
+    return not refused
 
 
 def priority_of(found: Found) -> int:
-    """The rule of the org, in Python: what people read first comes first, big files wait."""
+    """What the org's priority policy should say: what may hold secrets, configuration, code, the rest, prose; small before large."""
     name = found.name.rpartition("/")[2].lower()
-    score = 100 if name.startswith("readme") else {PROSE: 50, PYTHON: 20}.get(found.space, 0)
-    return score - found.size // 4000
+    ranks = (
+        (300, any(word in name for word in ("credential", "password", "secret", "settings", "token", ".env"))),
+        (200, found.extension in {"cfg", "conf", "env", "ini", "properties", "tf", "tfvars", "toml", "yaml", "yml"}),
+        (100, found.extension in {"c", "cpp", "go", "h", "java", "js", "lua", "py", "rb", "rs", "sh", "sql", "star", "ts"}),
+        (-100, found.extension in {"adoc", "md", "rst", "txt"}),
+    )
+    return next((rank for rank, fits in ranks if fits), 0) + max(0, 64 - found.size // 1024)
 
 
 def differences(want: Expected, got: Seen | None) -> list[str]:
@@ -89,18 +103,16 @@ def reordering(order_submitted: Sequence[str], order_started: Sequence[str], *, 
     return moved[: count - half] + moved[len(moved) - half :]
 
 
-def _can_be_analysed(space: str, data: bytes) -> bool:
-    if space == PYTHON:
-        try:
+def _is_readable_as(space: str, data: bytes) -> bool:
+    if space == OTHER:
+        return True
+    try:
+        if space == PROSE:
+            data.decode("utf-8-sig")
+        else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what a file's own escapes deserve is not our subject
-                compile(data, "<file>", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError):
-            return False
-        return True
-    if space == PROSE:
-        try:
-            data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            return False
+                compile(data, "<file>", "exec", ast.PyCF_ONLY_AST)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
     return True

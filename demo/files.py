@@ -34,8 +34,13 @@ class Found:
     size: int
     """Bytes."""
     binary: bool
-    readable: bool
     space: str
+
+    @property
+    def extension(self) -> str:
+        """Lower case, without the dot; of a name like `.env`: env."""
+        name = self.name.rpartition("/")[2]
+        return name.rpartition(".")[2].lower() if "." in name else ""
 
     def task_id(self, number: int) -> str:
         slug = re.sub(r"[^A-Za-z0-9._-]+", "-", unicodedata.normalize("NFKD", self.name)).strip("-.")
@@ -89,9 +94,9 @@ def entry_of(found: Found, *, number: int, org_id: str) -> dict[str, Any]:
             "job_space_id": found.space,
             "path": found.name,
             "relative": found.relative,
-            "size": found.size,
-            "binary": found.binary,
-            "readable": found.readable,
+            "extension": found.extension,
+            "size_bytes": found.size,
+            "is_binary": found.binary,
         },
     }
 
@@ -136,16 +141,15 @@ def _is_skipped(folder: Path, leave_out: Path | None) -> bool:
 def _found(path: Path, root: Path, size: int) -> Found:
     try:
         with path.open("rb") as file:
-            head, readable = file.read(SNIFFED_BYTES), True
+            head = file.read(SNIFFED_BYTES)
     except OSError:
-        head, readable = b"", False
+        head = b""  # the agent will say why
     return Found(
         path=path,
         name=_shown(path, root),
         relative=quote(os.fsencode(path.relative_to(root))),
         size=size,
         binary=b"\0" in head,
-        readable=readable,
         space=_space(path, head),
     )
 
