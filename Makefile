@@ -19,7 +19,7 @@ help: ## print this
 venv: $(DEV) ## make or refresh .venv (PYTHON=python3.12 picks another Python)
 
 demo: $(RUNTIME) ## the main job on real files: DIR=path (default: this tree), ARGS=--exit to end by itself
-	@$(BIN)/python -m demo "$(DIR)" $(ARGS)
+	@$(BIN)/python -m demo --dir "$(DIR)" $(ARGS)
 
 up: $(RUNTIME) ## start the whole platform; Ctrl-C stops it (ARGS="--port 0 …", see manage.py up --help)
 	@$(BIN)/python manage.py up $(ARGS)

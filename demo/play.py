@@ -18,7 +18,9 @@ from demo.expected import AGENT_OF, Seen, differences, expected, reordering
 from demo.files import OTHER, PROSE, PYTHON, Folder, entry_of
 from demo.stage import ROOT, Broken, Stage
 from demo.tables import Row, ending, milliseconds, reorderings
-from jobplatform_sdk import Client, ClientError, Task, TaskEvent
+from jobplatform_sdk.client import Client
+from jobplatform_sdk.client_errors import ClientError
+from jobplatform_sdk.client_values import Task, TaskEvent
 
 ORG, LOGIN = "demo", "demo"
 READS = {AGENT_OF[PYTHON]: "Python: functions, complexity, docstrings", AGENT_OF[PROSE]: "prose: words, readability, broken links",
@@ -84,9 +86,8 @@ class Play:
             subject = AGENT_OF[space]
             self._stage.start_agent(
                 module,
-                NATS_URL=self._stage.url("nats"),
-                AGENT_SUBJECT_ID=subject,
-                AGENT_API_KEY=self._keys[subject],
+                JOBPLATFORM_NATS_URL=self._stage.url("nats"),
+                JOBPLATFORM_API_KEY=self._keys[subject],
                 DEMO_FOLDER=str(self._folder.root),
             )
         self._say(f"Up after {time.monotonic() - began:.1f} s: org `{ORG}` with two policies, three agents in three processes.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.files import resolve
-from jobplatform_sdk import Agent, TaskFailed
+from jobplatform_sdk import Agent, Context, Task
 
 Analyse = Callable[[bytes, Path, Path], dict[str, Any]]
 """(content, path, folder) -> figures as JSON, with one line for people under "summary". Raises CannotAnalyse."""
@@ -20,21 +20,13 @@ class CannotAnalyse(Exception):
 
 
 def run(analyse: Analyse) -> None:
-    """Serve tasks until told to stop."""
+    """Serve tasks until told to stop. The key and the address come from the environment."""
     root = Path(os.environ["DEMO_FOLDER"])
-    agent = Agent(
-        subject_id=os.environ["AGENT_SUBJECT_ID"],
-        nats_url=os.environ["NATS_URL"],
-        api_key=os.environ["AGENT_API_KEY"],
-        concurrency=int(os.environ.get("AGENT_SLOTS", "4")),
-    )
+    agent = Agent(concurrency=4)
 
-    @agent.task
-    def look(task: Any) -> dict[str, Any]:
-        try:
-            return answer(analyse, root, task.payload["relative"])
-        except CannotAnalyse as error:
-            raise TaskFailed(str(error), retryable=False) from None
+    @agent.handler
+    def read(task: Task, context: Context) -> dict[str, Any]:
+        return answer(analyse, root, task.payload["relative"])
 
     agent.run()
 

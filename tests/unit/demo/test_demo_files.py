@@ -31,7 +31,10 @@ def test_a_job_space_follows_from_suffix_or_first_line(tmp_path):
     assert [found.space for found in look(tmp_path).files] == [PYTHON, PROSE, OTHER, PYTHON]
 
 
-@pytest.mark.parametrize("name", [b"two words.txt", "Größe – März.md".encode(), b"line\nbreak.txt", b"\xff\xfe.bin", b"100%.txt", b"\x1b[31mred"])
+ODD_NAMES = [b"two words.txt", "Größe – März.md".encode(), b"line\nbreak.txt", b"\xff\xfe.bin", b"100%.txt", b"\x1b[31mred"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names_are_printable_and_lead_back_to_the_very_file(tmp_path, name):
     with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
         file.write(b"content")

@@ -12,10 +12,13 @@ from demo.board import Board, Progress
 from demo.tables import Row, ending, milliseconds
 
 ROW = Row(
-    name="apps/core/" + "deeply/" * 9 + "buried [module].py", status="completed", accepted=True, verdict="a text file of 2048 bytes", priority=162,
-    agent="python-metrics", because="python-metrics is the least loaded of 1 (0 of 8 open)", result="12 functions", queued=1.2, dispatch=3.4, run=12_345.0,
+    name="apps/core/" + "deeply/" * 9 + "buried [module].py", status="completed", accepted=True,
+    verdict="a text file of 2048 bytes", priority=162, agent="python-metrics",
+    because="python-metrics is the least loaded of 1 (0 of 8 open)", result="12 functions", queued=1.2, dispatch=3.4, run=12_345.0,
 )  # fmt: skip
-REFUSED = Row(name="dot.png", status="rejected", accepted=False, verdict="dot.png is a binary file", priority=0, agent="", because="", result="")
+REFUSED = Row(
+    name="dot.png", status="rejected", accepted=False, verdict="dot.png is a binary file", priority=0, agent="", because="", result=""
+)
 
 
 def printed(renderable, width):

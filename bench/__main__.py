@@ -1,0 +1,166 @@
+"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth. Writes var/bench/latest.json."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from statistics import median
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from bench import report
+from bench.house import House, Wrong
+from bench.measure import percentile
+from bench.raw_celery import QUEUE, Yardstick
+from demo.stage import ROOT, Broken, Process, Stage
+
+PARTS = ("throughput", "latency", "depth")
+DEPTHS = (1_000, 10_000, 100_000)
+HOME = ROOT / "var" / "bench"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _as_interrupt)
+    stage = Stage(HOME / "platform")
+    began = time.monotonic()
+    try:
+        console.print("Raising the platform …", style="bright_black")
+        house = House(stage)
+        figures: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "settings": report.settings(stage)}
+        for part in options.only or PARTS:
+            console.print(f"Measuring {part} …", style="bright_black")
+            figures[part] = MEASURES[part](house, options)
+            stage.check()
+    except (Broken, Wrong) as problem:
+        console.print(f"The bench failed: {problem}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stage.clear()
+    figures["took_seconds"] = round(time.monotonic() - began, 1)
+    console.print(report.shown(figures))
+    HOME.mkdir(parents=True, exist_ok=True)
+    (HOME / "latest.json").write_text(json.dumps(figures, indent=2) + "\n")
+    console.print("Written to var/bench/latest.json", style="bright_black")
+    return 0
+
+
+def throughput(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    """All three take turns, so that a machine that drifts drifts for all of them."""
+    workers = house.stage.stack["pids"]
+    dispatchers = sum(name.startswith("dispatch") for name in workers)
+    broker = house.stage.url("redis").rpartition("/")[0] + "/1"
+    yardstick = Yardstick(broker)
+    rates: dict[str, list[float]] = {"prefork": [], "solo": [], "platform": []}
+    bulks = []
+    for turn in range(options.repeats):
+        for pool, processes in (("prefork", 1), ("solo", dispatchers)):
+            with _raw_workers(house.stage, broker, pool, processes, children=dispatchers):
+                yardstick.wait_for_workers(processes)
+                yardstick.rate(100)
+                rates[pool].append(yardstick.rate(options.celery_tasks))
+        bulks.append(house.bulk(f"bulk{turn}", options.tasks))
+        rates["platform"].append(bulks[-1].rate)
+    middle = {name: round(median(found), 1) for name, found in rates.items()}
+    return {
+        "tasks": options.tasks,
+        "celery_tasks": options.celery_tasks,
+        "workers": dispatchers,
+        "per_second": middle,
+        "all": {name: [round(rate, 1) for rate in found] for name, found in rates.items()},
+        "ratio_to_prefork": round(middle["platform"] / middle["prefork"], 2),
+        "ratio_to_solo": round(middle["platform"] / middle["solo"], 2),
+        "submitted_per_second": round(median(bulk.tasks / bulk.submit_seconds for bulk in bulks), 1),
+        "cpu_ms_per_task": _cpu_per_task(bulks),
+    }
+
+
+def latency(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    house.paced("warmpace", per_second=options.pace, seconds=1.0)
+    found = house.paced("pace", per_second=options.pace, seconds=options.seconds)
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    return {
+        "per_second": options.pace,
+        "submissions": len(found),
+        "submit_to_agent_ms": {name: round(percentile(found, share), 2) for name, share in shares.items()},
+    }
+
+
+def depth(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    """The same work with more and more tasks waiting in the same org, in the job space of an agent that is away."""
+    queued, lines = 0, []
+    for deep in options.depths:
+        began = time.perf_counter()
+        house.queue_up(f"deep{deep}", deep - queued)
+        filled = time.perf_counter() - began
+        bulks = [house.bulk(f"at{deep}turn{turn}", options.depth_tasks) for turn in range(options.repeats)]
+        lines.append(
+            {
+                "queued": deep,
+                "filled_per_second": round((deep - queued) / filled, 1),
+                "per_second": round(median(bulk.rate for bulk in bulks), 1),
+                "cpu_ms_per_task": _cpu_per_task(bulks),
+                "redis_mb": round(house.redis_mb(), 1),
+            }
+        )
+        queued = deep
+    return {"tasks": options.depth_tasks, "depths": lines}
+
+
+MEASURES = {"throughput": throughput, "latency": latency, "depth": depth}
+
+
+@contextlib.contextmanager
+def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, children: int) -> Iterator[None]:
+    """As `celery worker` starts them: only pool, concurrency, queue and name are given."""
+    environment = {**os.environ, **stage.environment, "RAW_BROKER": broker}
+    argv = [sys.executable, "-m", "celery", "-A", "bench.raw_celery", "worker", "-P", pool, "-Q", QUEUE]
+    more = ["-c", str(children)] if pool == "prefork" else []
+    workers = [Process(f"raw Celery {number}", [*argv, *more, "-n", f"raw{number}@%h"], environment) for number in range(processes)]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.wait_stopped(10.0)
+
+
+def _cpu_per_task(bulks: Sequence[Any]) -> dict[str, float]:
+    kinds = sorted({kind for bulk in bulks for kind in bulk.cpu})
+    middle = {kind: median(1000 * bulk.cpu[kind] / bulk.tasks for bulk in bulks) for kind in kinds}
+    return {kind: round(value, 3) for kind, value in sorted(middle.items(), key=lambda pair: -pair[1])}
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be given again")
+    parser.add_argument("--tasks", type=int, default=5_000, help="of one bulk submission (default %(default)s)")
+    parser.add_argument("--celery-tasks", type=int, default=3_000, help="no-ops for raw Celery (default %(default)s)")
+    parser.add_argument("--depth-tasks", type=int, default=2_000, help="measured at each depth (default %(default)s)")
+    parser.add_argument("--depths", type=lambda text: tuple(map(int, text.split(","))), default=DEPTHS, help="waiting tasks, growing")
+    parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (default %(default)s)")
+    parser.add_argument("--pace", type=float, default=50.0, help="single submissions a second (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")
+    return parser.parse_args(argv)
+
+
+def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The yardstick: Celery as it comes, doing nothing, on the broker in RAW_BROKER. Only results are off."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import redis
+from celery import Celery
+
+BROKER = os.environ.get("RAW_BROKER", "redis://127.0.0.1:6379/1")
+QUEUE = "raw-noop"
+HEARD = "raw-heard"
+
+app = Celery("raw", broker=BROKER)
+app.conf.update(task_ignore_result=True, task_default_queue=QUEUE)
+
+
+@app.task
+def noop(number: int) -> int:
+    return number
+
+
+@app.task
+def say(word: str) -> None:
+    """Tells that everything sent before it has been taken."""
+    redis.Redis.from_url(BROKER).rpush(HEARD, word)
+
+
+class Yardstick:
+    """Sends no-ops and waits for the last."""
+
+    def __init__(self, broker: str) -> None:
+        app.conf.broker_url = broker
+        self._redis = redis.Redis.from_url(broker)
+
+    def wait_for_workers(self, count: int, *, seconds: float = 30.0) -> None:
+        """Until that many workers answer."""
+        until = time.monotonic() + seconds
+        while len(app.control.ping(timeout=0.5)) != count:
+            if time.monotonic() > until:
+                raise RuntimeError("the raw Celery workers did not start")
+
+    def rate(self, tasks: int) -> float:
+        """Tasks a second from the first send to the last taken."""
+        word = os.urandom(8).hex()
+        began = time.perf_counter()
+        for number in range(tasks):
+            noop.delay(number)
+        say.delay(word)
+        heard = self._redis.blpop([HEARD], timeout=120)
+        took = time.perf_counter() - began
+        if heard is None or heard[1].decode() != word or self._redis.llen(QUEUE):
+            raise RuntimeError("raw Celery did not take all of its tasks")
+        return tasks / took

