@@ -1,0 +1,263 @@
+"""Intake: the one road by which tasks enter, one or a thousand at a time.
+
+known already? → approval policy → priority policy → one write → one push. The policies run in one batch each and the
+rows of a batch go in together, so a task costs the same road whether it comes alone or in a crowd.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import models
+
+from apps.core import clock, ids
+from apps.core.auth import Principal
+from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem, Refused, Unavailable
+from apps.core.redis import RedisDown
+from apps.dsl.policies import Hook
+from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
+from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks import executor
+from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
+from apps.tasks.models import Task
+from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.states import TaskStatus
+from apps.tasks.store import Birth, TaskStore
+
+log = logging.getLogger(__name__)
+
+REASON_LENGTH = 1000
+
+
+class UnknownOrg(Missing):
+    """Said of another's org exactly as of one that does not exist."""
+
+    sentence = "organization not found"
+
+
+class OtherBody(Conflict):
+    code, sentence = "other_body", "A task with this task_id was submitted before, with another body."
+
+
+class RefusedByPolicy(Refused):
+    shown = ("task_id", "reason")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What became of one entry."""
+
+    task_id: str
+    key: str = ""
+    """"" when no task of this org goes by it."""
+    status: TaskStatus | None = None
+    """Where the task is now. None: nothing was stored and `error` says why."""
+    reason: str = ""
+    agent: str = ""
+    repeated: bool = False
+    """The same body came before; this is the truth about that task now."""
+    error: PlatformError | None = None
+    """The answer to raise. A task that a policy rejected has both a status and an error."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Case:
+    """One new entry on its way through."""
+
+    entry: TaskEntry
+    key: str
+    status: TaskStatus = TaskStatus.QUEUED
+    reason: str = ""
+    priority: int = 0
+    runs: list[models.Model] = field(default_factory=list)
+
+
+class TaskIntake:
+    def __init__(
+        self,
+        *,
+        configs: OrgConfigProvider | None = None,
+        runner: PolicyRunner | None = None,
+        store: TaskStore | None = None,
+        queue: PriorityQueue | None = None,
+    ) -> None:
+        self.configs = configs or OrgConfigProvider()
+        self.runner = runner or PolicyRunner()
+        self.store = store or TaskStore()
+        self.queue = queue or PriorityQueue()
+
+    def submit(self, entry: TaskEntry, principal: Principal, *, now: datetime) -> Verdict:
+        return self.submit_many([entry], principal, now=now)[0]
+
+    def submit_many(self, entries: Sequence[TaskEntry], principal: Principal, *, now: datetime) -> list[Verdict]:
+        """A verdict for each entry, in order. One bad entry never stops the others; a store that is away stops all."""
+        config = self.configs.of(principal.org_id)
+        verdicts: dict[int, Verdict] = {}
+        cases = self._new_cases(entries, principal, verdicts, now)
+        self._approve(cases, config, now)
+        self._prioritize(cases, config, now)
+        tasks = [_task(case, principal, config, now) for case in cases.values()]
+        born = self._write(cases, tasks, principal, now)
+        self._enqueue(principal.org_id, [task for task in tasks if task.key in born], now)
+        return self._answer(entries, cases, born, verdicts)
+
+    def _new_cases(
+        self, entries: Sequence[TaskEntry], principal: Principal, verdicts: dict[int, Verdict], now: datetime
+    ) -> dict[str, _Case]:
+        """The entries that nobody has seen, by key. Those of others, and new ones that come too late, get their verdict here."""
+        own: dict[int, str] = {}
+        for index, entry in enumerate(entries):
+            if entry.org_id == principal.org_id:
+                own[index] = ids.task_key(principal.org_id, entry.task_id)
+            else:
+                verdicts[index] = Verdict(task_id=entry.task_id, error=UnknownOrg())
+        known = self._known(own.values())
+        cases: dict[str, _Case] = {}
+        for index, key in own.items():
+            entry = entries[index]
+            if key in known:
+                verdicts[index] = _repeat(entry, known[key])
+            elif key not in cases:
+                # Only a new task can be late: the repeat of one that was in time gets the first answer.
+                if entry.due and entry.due <= now:
+                    late = Problem(field="task_completion_timeline.due", code="past", message="must be in the future")
+                    verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid([late]))
+                else:
+                    cases[key] = _Case(entry=entry, key=key, priority=entry.priority)
+        return cases
+
+    def _approve(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
+        asked = list(cases.values())
+        requests = [_request(case, config, case.entry.approval_script_id or config.approval_dsl_id) for case in asked]
+        for case, decision in zip(asked, self._decide(Hook.APPROVAL, requests, now), strict=True):
+            case.runs.append(decision.row())
+            case.status, case.reason = _approval(case.entry, decision)
+
+    def _prioritize(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
+        """Those that wait for a person too: approved, they must find their place without a second visit here."""
+        scripts = {
+            case.key: script
+            for case in cases.values()
+            if case.status != TaskStatus.REJECTED and (script := case.entry.priority_script_id or config.priority_assigner_dsl_id)
+        }
+        requests = [_request(cases[key], config, script) for key, script in scripts.items()]
+        for key, decision in zip(scripts, self._decide(Hook.PRIORITY, requests, now), strict=True):
+            cases[key].runs.append(decision.row())
+            if not decision.error and decision.output is not None:
+                cases[key].priority = max(PRIORITY_MIN, min(PRIORITY_MAX, decision.output["priority"]))
+
+    def _decide(self, hook: Hook, requests: list[PolicyRequest], now: datetime) -> list[PolicyDecision]:
+        return self.runner.decide_many(hook, requests, now=now) if requests else []
+
+    def _write(self, cases: dict[str, _Case], tasks: list[Task], principal: Principal, now: datetime) -> set[str]:
+        births = [
+            Birth(task=task, reason=cases[task.key].reason, actor=principal.actor, rows=tuple(cases[task.key].runs)) for task in tasks
+        ]
+        return self.store.insert_many(births, now=now) if births else set()
+
+    def _enqueue(self, org_id: str, tasks: list[Task], now: datetime) -> None:
+        items = [item_of(task) for task in tasks if task.status == TaskStatus.QUEUED]
+        if not items:
+            return
+        try:
+            alive = self.queue.push(org_id, items, now=now)
+        except RedisDown as error:
+            # The tasks are accepted: the loader finds them in the database and queues them.
+            log.warning("intake.not_queued", extra={"org": org_id, "tasks": len(items), "error": str(error)})
+            return
+        if not alive:
+            executor.wake(now=now)
+
+    def _answer(
+        self, entries: Sequence[TaskEntry], cases: dict[str, _Case], born: set[str], verdicts: dict[int, Verdict]
+    ) -> list[Verdict]:
+        # Another request may have brought the same id since we looked; the store let one of us win.
+        lost = self._known([key for key in cases if key not in born])
+        answered: set[str] = set()
+        for index, entry in enumerate(entries):
+            if index in verdicts:
+                continue
+            key = ids.task_key(entry.org_id, entry.task_id)
+            case = cases[key]
+            if key in lost:
+                verdicts[index] = _repeat(entry, lost[key])
+            elif key not in born:
+                verdicts[index] = Verdict(task_id=entry.task_id, error=Unavailable())
+            elif case.entry.body_hash != entry.body_hash:
+                verdicts[index] = Verdict(task_id=entry.task_id, key=key, error=OtherBody(task_id=entry.task_id))
+            else:
+                verdicts[index] = _verdict(entry, key, case.status, case.reason, repeated=key in answered)
+                answered.add(key)
+        return [verdicts[index] for index in range(len(entries))]
+
+    def _known(self, keys: Sequence[str]) -> dict[str, Task]:
+        return self.store.load_many(keys) if keys else {}
+
+
+def _request(case: _Case, config: OrgConfig, script_id: str | None) -> PolicyRequest:
+    return PolicyRequest(
+        org_id=case.entry.org_id,
+        task_key=case.key,
+        script_id=script_id,
+        input={"task": case.entry.facts()},
+        timeout_ms=config.dsl_timeout_ms,
+        config_version=config.version,
+    )
+
+
+def _approval(entry: TaskEntry, decision: PolicyDecision) -> tuple[TaskStatus, str]:
+    """Only an `accepted` that is exactly true lets a task in; what is missing, slow or wrong waits for a person."""
+    if decision.error or decision.output is None:
+        return TaskStatus.AWAITING_APPROVAL, _clip(f"the approval policy gave no verdict: {decision.error or 'no answer'}")
+    accepted, reason = decision.output.get("accepted"), decision.output.get("reason") or ""
+    if accepted is False:
+        return TaskStatus.REJECTED, _clip(reason or f"refused by {decision.script_id}")
+    if accepted is not True:
+        return TaskStatus.AWAITING_APPROVAL, _clip(reason or f"{decision.script_id} asks for a person")
+    if entry.execution_mode == ExecutionMode.MANUAL:
+        return TaskStatus.AWAITING_APPROVAL, "the execution mode is manual"
+    return TaskStatus.QUEUED, _clip(reason or f"approved by {decision.script_id}")
+
+
+def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -> Task:
+    entry = case.entry
+    default_s = config.task_timeline_default_s
+    return Task(
+        key=case.key,
+        org_id=principal.org_id,
+        task_id=entry.task_id,
+        goal=entry.goal,
+        intent=entry.intent,
+        submitter_subject_id=entry.submitter_subject_id,
+        job_space_id=entry.job_space_id,
+        execution_mode=entry.execution_mode,
+        entry=entry.to_wire(now=now),
+        body_hash=entry.body_hash,
+        status=case.status,
+        submitter_priority=entry.priority,
+        priority=case.priority,
+        sequence=clock.sequence(),
+        max_attempts=config.max_attempts,
+        created_at=now,
+        updated_at=now,
+        not_before=entry.not_before,
+        deadline=entry.due or (now + timedelta(seconds=default_s) if default_s else None),
+    )
+
+
+def _repeat(entry: TaskEntry, task: Task) -> Verdict:
+    if task.body_hash != entry.body_hash:
+        return Verdict(task_id=entry.task_id, key=task.key, error=OtherBody(task_id=entry.task_id))
+    return _verdict(entry, task.key, TaskStatus(task.status), task.reason, agent=task.head_agent_subject_id, repeated=True)
+
+
+def _verdict(entry: TaskEntry, key: str, status: TaskStatus, reason: str, *, agent: str = "", repeated: bool = False) -> Verdict:
+    refused = RefusedByPolicy(task_id=entry.task_id, reason=reason) if status == TaskStatus.REJECTED else None
+    return Verdict(task_id=entry.task_id, key=key, status=status, reason=reason, agent=agent, repeated=repeated, error=refused)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + "…"
