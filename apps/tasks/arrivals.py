@@ -1,0 +1,256 @@
+"""Arrivals: how a request hears that a task has moved, without asking again and again.
+
+Whoever moves a task says so on `events.<org>.<task>` (core NATS: news, not truth). A request that waits or streams listens
+there and reads the database whenever it hears something, so that a doubled, late or lost message can delay what it tells
+but not falsify it. Each such request holds a thread; `Seats` bounds how many.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from apps.core import clock, ids
+from apps.core.errors import Missing, Unavailable
+from apps.messaging import subjects
+from apps.messaging.connection import wire
+from apps.tasks.events import TaskMoved, TaskProgressed, TasksMoved, TasksProgressed
+from apps.tasks.models import Task, Transition
+from apps.tasks.states import TERMINAL, TaskStatus
+
+BEAT_SECONDS = 15.0
+"""A silent stream shows a sign of life this often, and looks at the truth in case news was lost."""
+INBOX_LENGTH = 5000
+
+
+class Crowded(Unavailable):
+    code, sentence = "too_many_waiting", "Too many requests are waiting or streaming here right now."
+
+
+# ---- telling ----------------------------------------------------------------------------------------------
+
+
+def announce(event: TasksMoved) -> None:
+    wire().publish([(subjects.news(move.org_id, move.task_id), orjson.dumps(moved_json(move))) for move in event.moves])
+
+
+def announce_progress(event: TasksProgressed) -> None:
+    wire().publish([(subjects.news(step.org_id, step.task_id), orjson.dumps(_progress_json(step))) for step in event.steps])
+
+
+def moved_json(move: TaskMoved | Transition, *, task_id: str = "", agent: str = "") -> dict[str, Any]:
+    """One shape for news and for the stored transition it tells of."""
+    if isinstance(move, TaskMoved):
+        task_id, agent = move.task_id, move.agent
+    return {
+        "type": "status",
+        "task_id": task_id,
+        "old": move.old,
+        "status": move.new,
+        "reason": move.reason,
+        "actor": move.actor,
+        "attempt": move.attempt,
+        "agent": agent or None,
+        "at": clock.iso(move.at),
+    }
+
+
+def _progress_json(step: TaskProgressed) -> dict[str, Any]:
+    return {"type": "progress", "task_id": step.task_id, "percent": step.percent, "message": step.message, "at": clock.iso(step.at)}
+
+
+# ---- listening --------------------------------------------------------------------------------------------
+
+
+class Seats:
+    """How many requests may wait at once in this process."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
+
+    def take(self) -> Seat | None:
+        return Seat(self._free) if self._free.acquire(blocking=False) else None
+
+
+class Seat(AbstractContextManager["Seat"]):
+    def __init__(self, free: threading.BoundedSemaphore) -> None:
+        self._free: threading.BoundedSemaphore | None = free
+
+    def release(self) -> None:
+        if self._free is not None:
+            self._free, free = None, self._free
+            free.release()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+@lru_cache(maxsize=1)
+def seats() -> Seats:
+    return Seats(settings.WEB_MAX_WAITING)
+
+
+class _Inbox(AbstractContextManager["_Inbox"]):
+    """What has been heard on a subject and not yet looked at. A reader that is too slow loses the oldest."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._heard: deque[bytes] = deque()
+        self._news = threading.Event()
+        self.dropped = 0
+
+    def __enter__(self) -> _Inbox:
+        self._subscription = wire().subscribe(self._subject, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._subscription.close()
+
+    def _hear(self, _subject: str, payload: bytes) -> None:
+        if len(self._heard) >= INBOX_LENGTH:
+            self._heard.popleft()
+            self.dropped += 1
+        self._heard.append(payload)
+        self._news.set()
+
+    def wait(self, seconds: float) -> list[dict[str, Any]]:
+        """Everything heard since the last look; blocks up to `seconds` while that is nothing."""
+        self._news.wait(seconds)
+        self._news.clear()
+        found = []
+        while self._heard:
+            found.append(orjson.loads(self._heard.popleft()))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Happening:
+    """One thing to tell a follower."""
+
+    name: str
+    data: dict[str, Any]
+    id: str = field(default="")
+    """Where to go on after (the transition's id); "" when there is no such place."""
+
+
+Snapshot = Callable[[Task], dict[str, Any]]
+
+
+class Arrivals:
+    def wait(self, key: str, reached: Callable[[Task], bool], *, seconds: float) -> Task:
+        """The task as soon as `reached` says so; as it is by then when time runs out or no seat is free."""
+        seat = seats().take() if seconds > 0 else None
+        if seat is None:
+            return _load(key)
+        with seat, _Inbox(subjects.news(*ids.split_task_key(key))) as inbox:
+            until = time.monotonic() + seconds
+            task = _load(key)
+            while not reached(task) and (left := until - time.monotonic()) > 0:
+                inbox.wait(left)
+                task = _load(key)
+        return task
+
+    def follow(self, task: Task, *, snapshot: Snapshot, after: str = "", beat_seconds: float = BEAT_SECONDS) -> Iterator[Happening | None]:
+        """The task as it is (unless the follower goes on `after` a transition he knows), then each change; None is a
+        sign of life. Ends after a terminal status."""
+        with _Inbox(subjects.news(task.org_id, task.task_id)) as inbox:
+            if not after:
+                # Transitions first: what moves in between is then told twice rather than never.
+                told = {transition.id for transition in _transitions(task.key)}
+                task = _load(task.key)
+                yield Happening(name="task", data=snapshot(task), id=task.last_transition_id)
+                if TaskStatus(task.status) in TERMINAL:
+                    return
+            else:
+                told = {transition.id for transition in _transitions(task.key) if transition.id <= after}
+                if nothing_more(_load(task.key), after):
+                    return
+            news: list[dict[str, Any]] = []
+            while True:
+                for transition in _transitions(task.key):
+                    if transition.id in told:
+                        continue
+                    told.add(transition.id)
+                    ended = TaskStatus(transition.new) in TERMINAL
+                    task = _load(task.key)
+                    data = moved_json(transition, task_id=task.task_id, agent=task.head_agent_subject_id)
+                    yield Happening(name="status", id=transition.id, data={**data, "result": task.result} if ended else data)
+                    if ended:
+                        return
+                yield from (Happening(name="progress", data=item) for item in news if item["type"] == "progress")
+                news = inbox.wait(beat_seconds)
+                if not news:
+                    yield None
+
+    def listen(self, org_id: str, *, opening: Callable[[], Happening], beat_seconds: float = BEAT_SECONDS) -> Iterator[Happening | None]:
+        """The opening, then news of all tasks of an org as it comes: hints, without a look at the database."""
+        with _Inbox(subjects.all_news(org_id)) as inbox:
+            yield opening()
+            while True:
+                news = inbox.wait(beat_seconds)
+                if not news:
+                    yield None
+                if inbox.dropped:
+                    dropped, inbox.dropped = inbox.dropped, 0
+                    yield Happening(name="lagged", data={"dropped": dropped})
+                yield from (Happening(name=item["type"], data=item) for item in news)
+
+
+def nothing_more(task: Task, after: str) -> bool:
+    """True for a follower who knows how it ended: there is nothing to stream."""
+    return bool(after) and TaskStatus(task.status) in TERMINAL and task.last_transition_id <= after
+
+
+class Stream:
+    """An iterator with a seat. Whoever iterates it, or never starts to, must close it."""
+
+    def __init__(self, chunks: Iterator[bytes], seat: Seat) -> None:
+        self._chunks, self._seat = chunks, seat
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self._chunks.close()
+        self._seat.release()
+
+
+def stream(happenings: Callable[[], Iterator[Happening | None]]) -> Stream:
+    """Happenings as server-sent events. Crowded when no seat is free."""
+    seat = seats().take()
+    if seat is None:
+        raise Crowded()
+    return Stream(_events(happenings()), seat)
+
+
+def _events(happenings: Iterator[Happening | None]) -> Iterator[bytes]:
+    for happening in happenings:
+        if happening is None:
+            yield b": beat\n\n"
+        else:
+            place = b"id: %s\n" % happening.id.encode() if happening.id else b""
+            yield b"%sevent: %s\ndata: %s\n\n" % (place, happening.name.encode(), orjson.dumps(happening.data))
+
+
+def _load(key: str) -> Task:
+    try:
+        return Task.objects.get(pk=key)
+    except Task.DoesNotExist:
+        raise Missing() from None
+
+
+def _transitions(key: str) -> list[Transition]:
+    return list(Transition.objects.filter(task_key=key).order_by("id"))
+

@@ -1,0 +1,159 @@
+"""Tasks and their history as JSON. Plain functions: these shapes are made thousands of times a second."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from django.db.models import Count
+
+from apps.core import clock
+from apps.core.redis import RedisDown
+from apps.dsl.models import PolicyRun
+from apps.tasks.models import Assignment, Report, Task, Transition
+from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.states import OPEN, TERMINAL, TaskStatus
+
+REPORTS_SHOWN = 1000
+"""An agent may log without end; a history shows the latest."""
+
+
+def brief(task: Task) -> dict[str, Any]:
+    """What a list shows of a task."""
+    return {
+        "task_id": task.task_id,
+        "status": task.status,
+        "terminal": TaskStatus(task.status) in TERMINAL,
+        "reason": task.reason,
+        "goal": task.goal,
+        "intent": task.intent,
+        "submitter_subject_id": task.submitter_subject_id,
+        "job_space_id": task.job_space_id,
+        "execution_mode": task.execution_mode,
+        "submitter_priority": task.submitter_priority,
+        "priority": task.priority,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "agent": task.head_agent_subject_id or None,
+        "progress": task.progress,
+        "progress_message": task.progress_message,
+        "times": {
+            "created": clock.iso(task.created_at),
+            "updated": clock.iso(task.updated_at),
+            "queued": clock.iso(task.queued_at),
+            "assigned": clock.iso(task.assigned_at),
+            "dispatched": clock.iso(task.dispatched_at),
+            "started": clock.iso(task.started_at),
+            "finished": clock.iso(task.finished_at),
+            "not_before": clock.iso(task.not_before),
+            "deadline": clock.iso(task.deadline),
+        },
+    }
+
+
+def full(task: Task) -> dict[str, Any]:
+    """Everything a submitter needs to know of one task."""
+    return {
+        **brief(task),
+        "result": task.result,
+        "entry": task.entry,
+        "assignment": _present_assignment(task),
+        "queue_position": _queue_position(task),
+    }
+
+
+def _present_assignment(task: Task) -> dict[str, Any] | None:
+    found = Assignment.objects.filter(task_key=task.key).order_by("-attempt").first() if task.attempt else None
+    return _assignment(found) if found else None
+
+
+def _queue_position(task: Task) -> int | None:
+    """How many of its job space are before it; None when it is not waiting, or nobody can say right now."""
+    if task.status != TaskStatus.QUEUED:
+        return None
+    try:
+        return PriorityQueue().position(task.org_id, item_of(task))
+    except RedisDown:
+        return None
+
+
+def counts(org_id: str) -> dict[str, Any]:
+    found = dict(Task.objects.filter(org_id=org_id).order_by().values_list("status").annotate(count=Count("pk")))
+    by_status = {status.value: found.get(status.value, 0) for status in TaskStatus}
+    return {
+        "counts": by_status,
+        "open": sum(by_status[status.value] for status in OPEN),
+        "total": sum(by_status.values()),
+    }
+
+
+# ---- history ----------------------------------------------------------------------------------------------
+
+
+def history(key: str) -> list[dict[str, Any]]:
+    """Policy runs, assignments, reports and transitions of a task in the order they happened; four reads."""
+    runs = PolicyRun.objects.filter(task_key=key).defer("input").order_by("id")
+    assignments = Assignment.objects.filter(task_key=key).order_by("attempt")
+    reports = Report.objects.filter(task_key=key).order_by("-at")[:REPORTS_SHOWN]
+    transitions = Transition.objects.filter(task_key=key).order_by("id")
+    # Of what happened in one millisecond the cause stands before the move it led to; sorting is stable.
+    return sorted(
+        [*map(_run, runs), *map(_assigned, assignments), *map(_report, reversed(list(reports))), *map(_transition, transitions)],
+        key=operator.itemgetter("at"),
+    )
+
+
+def _run(run: PolicyRun) -> dict[str, Any]:
+    return {
+        "kind": "policy",
+        "at": clock.iso(run.at),
+        "id": run.id,
+        "hook": run.hook,
+        "script_id": run.script_id,
+        "script_version": run.script_version,
+        "script_sha256": run.script_sha256,
+        "output": run.output,
+        "error": run.error,
+        "duration_us": run.duration_us,
+        "config_version": run.config_version,
+    }
+
+
+def _assignment(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "attempt": assignment.attempt,
+        "agent": assignment.head_agent_subject_id,
+        "strategy": assignment.strategy,
+        "because": assignment.because,
+        "at": clock.iso(assignment.at),
+    }
+
+
+def _assigned(assignment: Assignment) -> dict[str, Any]:
+    return {"kind": "assignment", "id": assignment.id, **_assignment(assignment), "decision": assignment.decision}
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
+        "kind": "report",
+        "at": clock.iso(report.at),
+        "id": report.id,
+        "attempt": report.attempt,
+        "agent": report.agent,
+        "type": report.kind,
+        "outcome": report.outcome,
+        "body": report.body,
+    }
+
+
+def _transition(transition: Transition) -> dict[str, Any]:
+    return {
+        "kind": "transition",
+        "at": clock.iso(transition.at),
+        "id": transition.id,
+        "old": transition.old,
+        "status": transition.new,
+        "reason": transition.reason,
+        "actor": transition.actor,
+        "attempt": transition.attempt,
+    }
