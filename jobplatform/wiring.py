@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from apps.core import events
 
-TABLE: tuple[tuple[type, object], ...] = ()
+
+def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
+    # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
+    from apps.tasks import arrivals
+    from apps.tasks.events import TasksMoved, TasksProgressed
+
+    return (
+        (TasksMoved, arrivals.announce),
+        (TasksProgressed, arrivals.announce_progress),
+    )
 
 
 def connect() -> None:
-    for event, handler in TABLE:
+    for event, handler in table():
         events.subscribe(event, handler)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from django.conf import settings
 from apps.core import clock, ids
 from apps.core.errors import Missing, Unavailable
 from apps.messaging import subjects
-from apps.messaging.connection import wire
+from apps.messaging.connection import WireDown, wire
 from apps.tasks.events import TaskMoved, TaskProgressed, TasksMoved, TasksProgressed
 from apps.tasks.models import Task, Transition
 from apps.tasks.states import TERMINAL, TaskStatus
@@ -109,7 +109,8 @@ class _Inbox(AbstractContextManager["_Inbox"]):
         self.dropped = 0
 
     def __enter__(self) -> _Inbox:
-        self._subscription = wire().subscribe(self._subject, self._hear)
+        # Whatever was missed while the connection was away is in the database: a look finds it.
+        self._subscription = wire().subscribe(self._subject, self._hear, on_gap=self._news.set)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,13 +152,14 @@ class Arrivals:
         seat = seats().take() if seconds > 0 else None
         if seat is None:
             return _load(key)
-        with seat, _Inbox(subjects.news(*ids.split_task_key(key))) as inbox:
+        with seat, suppress(WireDown), _Inbox(subjects.news(*ids.split_task_key(key))) as inbox:
             until = time.monotonic() + seconds
             task = _load(key)
             while not reached(task) and (left := until - time.monotonic()) > 0:
                 inbox.wait(left)
                 task = _load(key)
-        return task
+            return task
+        return _load(key)
 
     def follow(self, task: Task, *, snapshot: Snapshot, after: str = "", beat_seconds: float = BEAT_SECONDS) -> Iterator[Happening | None]:
         """The task as it is (unless the follower goes on `after` a transition he knows), then each change; None is a
@@ -213,13 +215,16 @@ def nothing_more(task: Task, after: str) -> bool:
 class Stream:
     """An iterator with a seat. Whoever iterates it, or never starts to, must close it."""
 
-    def __init__(self, chunks: Iterator[bytes], seat: Seat) -> None:
-        self._chunks, self._seat = chunks, seat
+    def __init__(self, chunks: Generator[bytes], seat: Seat, *, first: bytes) -> None:
+        self._chunks, self._seat, self._first = chunks, seat, first
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         return next(self._chunks)
 
     def close(self) -> None:
@@ -227,15 +232,25 @@ class Stream:
         self._seat.release()
 
 
-def stream(happenings: Callable[[], Iterator[Happening | None]]) -> Stream:
-    """Happenings as server-sent events. Crowded when no seat is free."""
+def stream(happenings: Iterator[Happening | None]) -> Stream:
+    """Happenings as server-sent events. Crowded when no seat is free, Unavailable when there is no news to be had."""
     seat = seats().take()
     if seat is None:
         raise Crowded()
-    return Stream(_events(happenings()), seat)
+    chunks = _events(happenings)
+    try:
+        # The first one now, while an error can still be an answer.
+        first = next(chunks, b"")
+    except WireDown:
+        seat.release()
+        raise Unavailable() from None
+    except BaseException:
+        seat.release()
+        raise
+    return Stream(chunks, seat, first=first)
 
 
-def _events(happenings: Iterator[Happening | None]) -> Iterator[bytes]:
+def _events(happenings: Iterator[Happening | None]) -> Generator[bytes]:
     for happening in happenings:
         if happening is None:
             yield b": beat\n\n"

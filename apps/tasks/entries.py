@@ -69,31 +69,6 @@ class TaskEntry:
         """The priority script for this task, instead of the org's; "" for none."""
         return self.behavior_dsl_map.get("priority_assigner_dsl_id") or ""
 
-    def facts(self) -> dict[str, Any]:
-        """What policies see as `task`: short names, plain JSON."""
-        return {
-            "kind": "task",
-            "task_id": self.task_id,
-            "org_id": self.org_id,
-            "goal": self.goal,
-            "intent": self.intent,
-            "priority": self.priority,
-            "submitter_subject_id": self.submitter_subject_id,
-            "job_space_id": self.job_space_id,
-            "execution_mode": str(self.execution_mode),
-            "due": clock.iso(self.due),
-            "not_before": clock.iso(self.not_before),
-            "metadata": {
-                "steerability": self.steerability,
-                "contracts": self.contracts_map,
-                "timeline": self.completion_timeline,
-                "knowledgebase_ptr": self.knowledgebase_ptr,
-                "execution_dsl": self.execution_dsl,
-                "verification_subject_id": self.verification_subject_id,
-            },
-            "payload": self.payload,
-        }
-
     def to_wire(self, *, now: datetime) -> dict[str, Any]:
         """Every wire name, so that an agent may index without asking first. `now` is the submission time when none was given."""
         payload = self.payload

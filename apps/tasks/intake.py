@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import models
 
@@ -17,6 +18,7 @@ from apps.core import clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem, Refused, Unavailable
 from apps.core.redis import RedisDown
+from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
@@ -42,10 +44,6 @@ class OtherBody(Conflict):
     code, sentence = "other_body", "A task with this task_id was submitted before, with another body."
 
 
-class RefusedByPolicy(Refused):
-    shown = ("task_id", "reason")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What became of one entry."""
@@ -69,6 +67,7 @@ class _Case:
 
     entry: TaskEntry
     key: str
+    wire: dict[str, Any]
     status: TaskStatus = TaskStatus.QUEUED
     reason: str = ""
     priority: int = 0
@@ -126,14 +125,15 @@ class TaskIntake:
                     late = Problem(field="task_completion_timeline.due", code="past", message="must be in the future")
                     verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid([late]))
                 else:
-                    cases[key] = _Case(entry=entry, key=key, priority=entry.priority)
+                    cases[key] = _Case(entry=entry, key=key, wire=entry.to_wire(now=now), priority=entry.priority)
         return cases
 
     def _approve(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
         asked = list(cases.values())
         requests = [_request(case, config, case.entry.approval_script_id or config.approval_dsl_id) for case in asked]
         for case, decision in zip(asked, self._decide(Hook.APPROVAL, requests, now), strict=True):
-            case.runs.append(decision.row())
+            if decision.script_id:
+                case.runs.append(decision.row())
             case.status, case.reason = _approval(case.entry, decision)
 
     def _prioritize(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
@@ -202,7 +202,7 @@ def _request(case: _Case, config: OrgConfig, script_id: str | None) -> PolicyReq
         org_id=case.entry.org_id,
         task_key=case.key,
         script_id=script_id,
-        input={"task": case.entry.facts()},
+        input={"task": task_facts(case.wire, org_id=case.entry.org_id)},
         timeout_ms=config.dsl_timeout_ms,
         config_version=config.version,
     )
@@ -210,8 +210,10 @@ def _request(case: _Case, config: OrgConfig, script_id: str | None) -> PolicyReq
 
 def _approval(entry: TaskEntry, decision: PolicyDecision) -> tuple[TaskStatus, str]:
     """Only an `accepted` that is exactly true lets a task in; what is missing, slow or wrong waits for a person."""
-    if decision.error or decision.output is None:
-        return TaskStatus.AWAITING_APPROVAL, _clip(f"the approval policy gave no verdict: {decision.error or 'no answer'}")
+    if decision.error:
+        return TaskStatus.AWAITING_APPROVAL, _clip(f"the approval policy {decision.script_id} gave no verdict: {decision.error}")
+    if decision.output is None:
+        return TaskStatus.AWAITING_APPROVAL, "no approval policy is configured"
     accepted, reason = decision.output.get("accepted"), decision.output.get("reason") or ""
     if accepted is False:
         return TaskStatus.REJECTED, _clip(reason or f"refused by {decision.script_id}")
@@ -234,7 +236,7 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -
         submitter_subject_id=entry.submitter_subject_id,
         job_space_id=entry.job_space_id,
         execution_mode=entry.execution_mode,
-        entry=entry.to_wire(now=now),
+        entry=case.wire,
         body_hash=entry.body_hash,
         status=case.status,
         submitter_priority=entry.priority,
@@ -255,7 +257,7 @@ def _repeat(entry: TaskEntry, task: Task) -> Verdict:
 
 
 def _verdict(entry: TaskEntry, key: str, status: TaskStatus, reason: str, *, agent: str = "", repeated: bool = False) -> Verdict:
-    refused = RefusedByPolicy(task_id=entry.task_id, reason=reason) if status == TaskStatus.REJECTED else None
+    refused = Refused(task_id=entry.task_id, reason=reason) if status == TaskStatus.REJECTED else None
     return Verdict(task_id=entry.task_id, key=key, status=status, reason=reason, agent=agent, repeated=repeated, error=refused)
 
 

@@ -1,0 +1,212 @@
+"""The HTTP face of tasks: submit, look, ask why, steer. Views translate, make one domain call, translate back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+
+from apps.core import clock, ids
+from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem, Refused, Unassignable
+from apps.core.http import ApiView, answer, read_object
+from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
+from apps.tasks import api_docs as docs
+from apps.tasks import shapes, steering
+from apps.tasks.arrivals import Arrivals
+from apps.tasks.intake import TaskIntake, Verdict
+from apps.tasks.listing import TaskQuery
+from apps.tasks.models import Task
+from apps.tasks.parser import InitialJobParser
+from apps.tasks.states import TaskStatus
+
+WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS = 5.0, 30.0
+REASON_LENGTH = 1000
+
+
+class NoAgent(Unassignable):
+    shown = ("task_id", "reason")
+
+
+class EndedEarly(Conflict):
+    code, sentence, shown = "ended", "The task has ended before an agent was assigned.", ("task_id", "status", "reason")
+
+
+class NotImplementedYet(Invalid):
+    code, sentence = "not_implemented", "Sub-tasks are not implemented yet."
+
+
+class TaskView(ApiView):
+    permission_classes = [RequireRole(SUBMITTER)]
+
+    def task(self, task_id: str) -> Task:
+        """The org's task; another org's is as missing as one that never was."""
+        found = Task.objects.filter(pk=ids.task_key(self.request.user.org_id, task_id)).first()
+        if found is None:
+            raise Missing()
+        return found
+
+
+# ---- submit -----------------------------------------------------------------------------------------------
+
+
+class ProcessTask(TaskView):
+    @extend_schema(**docs.PROCESS_TASK)
+    def post(self, request: Any) -> HttpResponse:
+        seconds = _wait_seconds(request, default=WAIT_DEFAULT_SECONDS)
+        verdict = _submit(request, read_object(request), now=clock.now())
+        status, agent, reason = verdict.status, verdict.agent, verdict.reason
+        if status == TaskStatus.QUEUED:
+            task = Arrivals().wait(verdict.key, _has_left_the_queue, seconds=seconds)
+            status, agent, reason = TaskStatus(task.status), task.head_agent_subject_id, task.reason
+        facts = {"task_id": verdict.task_id, "reason": reason}
+        if status in (TaskStatus.QUEUED, TaskStatus.AWAITING_APPROVAL):
+            return answer({"status": status.value, **facts}, 202)
+        if status == TaskStatus.REJECTED:
+            raise Refused(**facts)
+        if status in (TaskStatus.CANCELLED, TaskStatus.EXPIRED):
+            raise EndedEarly(status=status.value, **facts)
+        if not agent:
+            raise NoAgent(**facts)
+        return answer({"status": "assigned", "subject_id": agent, "task_id": verdict.task_id, "task_status": status.value})
+
+
+class Tasks(TaskView):
+    @extend_schema(**docs.LIST)
+    def get(self, request: Any) -> HttpResponse:
+        tasks, following = TaskQuery.of(request.query_params).page(request.user.org_id)
+        return answer({"items": [shapes.brief(task) for task in tasks], "next_cursor": following})
+
+    @extend_schema(**docs.SUBMIT)
+    def post(self, request: Any) -> HttpResponse:
+        seconds = _wait_seconds(request, default=0.0)
+        verdict = _submit(request, read_object(request), now=clock.now())
+        if verdict.status == TaskStatus.QUEUED:
+            task = Arrivals().wait(verdict.key, _has_left_the_queue, seconds=seconds)
+        else:
+            task = self.task(verdict.task_id)
+        return answer(shapes.full(task), 200 if verdict.repeated else 201, {"Location": f"/api/v1/tasks/{verdict.task_id}"})
+
+
+def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
+    """Raises whatever the verdict says."""
+    if request.path.startswith("/internal/") or "type" in body:
+        data, prefix = _enveloped(body), "data."
+    else:
+        data, prefix = body, ""
+    try:
+        entry = InitialJobParser().parse(data)
+        verdict = TaskIntake().submit(entry, request.user, now=now)
+        if verdict.error is not None:
+            raise verdict.error
+    except Invalid as error:
+        raise Invalid([Problem(field=(prefix + p.field).rstrip("."), code=p.code, message=p.message) for p in error.problems]) from None
+    return verdict
+
+
+def _enveloped(body: dict[str, Any]) -> Any:
+    """`{"type": "task", "data": {…}}` → the data."""
+    problems = [Problem(field=name[:80], code="unknown", message="is not a field of a submission") for name in body.keys() - {"type", "data"}]
+    problems += [Problem(field=name, code="missing", message="is required") for name in ("type", "data") if name not in body]
+    kind = body.get("type", "task")
+    if kind == "sub_task" and not problems:
+        raise NotImplementedYet([Problem(field="type", code="not_implemented", message="sub_task is not implemented yet; send a task")])
+    if kind != "task":
+        code = "not_allowed" if isinstance(kind, str) else "wrong_type"
+        problems.append(Problem(field="type", code=code, message="must be task or sub_task"))
+    if problems:
+        raise Invalid(problems)
+    return body["data"]
+
+
+def _has_left_the_queue(task: Task) -> bool:
+    return task.status != TaskStatus.QUEUED
+
+
+def _wait_seconds(request: Any, *, default: float) -> float:
+    raw = request.query_params.get("wait")
+    if raw is None:
+        return default
+    try:
+        seconds = float(raw) if len(raw) <= 8 else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= WAIT_MAX_SECONDS:  # not-a-number included
+        raise Malformed(f"wait must be a number of seconds from 0 to {WAIT_MAX_SECONDS:g}.")
+    return seconds
+
+
+# ---- look -------------------------------------------------------------------------------------------------
+
+
+class Summary(TaskView):
+    @extend_schema(**docs.SUMMARY)
+    def get(self, request: Any) -> HttpResponse:
+        return answer(shapes.counts(request.user.org_id))
+
+
+class OneTask(TaskView):
+    @extend_schema(**docs.GET)
+    def get(self, request: Any, task_id: str) -> HttpResponse:
+        return answer(shapes.full(self.task(task_id)))
+
+
+class Events(TaskView):
+    @extend_schema(**docs.EVENTS)
+    def get(self, request: Any, task_id: str) -> HttpResponse:
+        return answer({"items": shapes.history(self.task(task_id).key)})
+
+
+# ---- steer ------------------------------------------------------------------------------------------------
+
+
+class Cancel(TaskView):
+    @extend_schema(**docs.CANCEL)
+    def post(self, request: Any, task_id: str) -> HttpResponse:
+        task = self.task(task_id)
+        task = steering.cancel(task, actor=request.user.actor, reason=_reason(request), now=clock.now())
+        return answer(shapes.full(task))
+
+
+class _Decision(TaskView):
+    permission_classes = [RequireRole(OPERATOR)]
+    accepted: bool
+
+    def decide(self, request: Any, task_id: str) -> HttpResponse:
+        task = self.task(task_id)
+        reason = _reason(request)
+        task = steering.decide_approval(task, accepted=self.accepted, actor=request.user.actor, reason=reason, now=clock.now())
+        return answer(shapes.full(task))
+
+
+class Approve(_Decision):
+    accepted = True
+
+    @extend_schema(**docs.APPROVE)
+    def post(self, request: Any, task_id: str) -> HttpResponse:
+        return self.decide(request, task_id)
+
+
+class Reject(_Decision):
+    accepted = False
+
+    @extend_schema(**docs.REJECT)
+    def post(self, request: Any, task_id: str) -> HttpResponse:
+        return self.decide(request, task_id)
+
+
+def _reason(request: Any) -> str:
+    """`{"reason": "…"}`, or no body at all."""
+    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
+        return ""
+    body = read_object(request)
+    problems = [Problem(field=name[:80], code="unknown", message="is not a field of this request") for name in body.keys() - {"reason"}]
+    reason = body.get("reason", "")
+    if not isinstance(reason, str):
+        problems.append(Problem(field="reason", code="wrong_type", message="must be a string"))
+    elif len(reason) > REASON_LENGTH:
+        problems.append(Problem(field="reason", code="too_long", message=f"must have at most {REASON_LENGTH} characters"))
+    if problems:
+        raise Invalid(problems)
+    return reason

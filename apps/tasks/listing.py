@@ -1,0 +1,127 @@
+"""Which tasks a list shows: filters from a query string, and pages by cursor.
+
+Newest first. A page ends with a cursor that names the last task's place in the order of arrival, so pages neither skip
+nor repeat while tasks come in, and the hundredth costs what the first does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.db.models import Q
+
+from apps.core import ids
+from apps.core.errors import Invalid, Malformed, Problem
+from apps.tasks.models import Task
+from apps.tasks.parser import ID_LENGTH, Problems, instant
+from apps.tasks.states import TaskStatus
+
+LIMIT_DEFAULT, LIMIT_MAX = 50, 200
+TEXT_MAX = 255
+HEAVY = ("entry", "result", "excluded_agents")
+
+
+class BadQuery(Invalid):
+    status, code, sentence = 400, "bad_query", "The query string is not valid."
+
+
+class BadCursor(Malformed):
+    code, sentence = "bad_cursor", "The cursor is not one of ours."
+
+
+Read = Callable[[str, str, Problems], Any]
+
+
+def _text(value: str, field: str, problems: Problems) -> Any:
+    if not 0 < len(value) <= TEXT_MAX or "\x00" in value:
+        problems.append(Problem(field=field, code="bad_value", message=f"must have 1 to {TEXT_MAX} characters"))
+    return value
+
+
+def _whole(low: int, high: int) -> Read:
+    def read(value: str, field: str, problems: Problems) -> Any:
+        digits = value.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) <= 9 and low <= int(value) <= high:
+            return int(value)
+        problems.append(Problem(field=field, code="bad_value", message=f"must be a whole number from {low} to {high}"))
+        return low
+
+    return read
+
+
+PLAIN_FILTERS: Mapping[str, tuple[str, Read]] = {
+    "agent": ("head_agent_subject_id", _text),
+    "job_space": ("job_space_id", _text),
+    "submitter": ("submitter_subject_id", _text),
+    "created_from": ("created_at__gte", instant),
+    "created_to": ("created_at__lt", instant),
+    "updated_from": ("updated_at__gte", instant),
+    "updated_to": ("updated_at__lt", instant),
+    "priority_min": ("priority__gte", _whole(-10**9, 10**9)),
+    "priority_max": ("priority__lte", _whole(-10**9, 10**9)),
+    "q": ("task_id__startswith", _text),
+}
+"""Query parameter → lookup, and how to read its value."""
+OTHERS = {"status", "limit", "cursor"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskQuery:
+    statuses: tuple[str, ...]
+    lookups: dict[str, Any]
+    limit: int
+    after: tuple[int, str] | None
+    """(sequence, task_id) of the last task of the page before."""
+
+    @classmethod
+    def of(cls, params: Any) -> TaskQuery:
+        """From a QueryDict. Raises BadQuery with every problem, or BadCursor."""
+        problems: Problems = []
+        for name in params.keys() - PLAIN_FILTERS.keys() - OTHERS:
+            problems.append(Problem(field=name[:80], code="unknown", message="is not a filter"))
+        for name in params.keys() - {"status"}:
+            if len(params.getlist(name)) > 1:
+                problems.append(Problem(field=name[:80], code="repeated", message="may be given once"))
+        statuses = tuple(status for value in params.getlist("status") for status in value.split(","))
+        if wrong := [status for status in statuses if status not in set(TaskStatus)]:
+            message = f"must be one of {', '.join(TaskStatus)}, not {wrong[0][:40]}"
+            problems.append(Problem(field="status", code="not_allowed", message=message))
+        lookups = {lookup: read(params[name], name, problems) for name, (lookup, read) in PLAIN_FILTERS.items() if name in params}
+        limit = _whole(1, LIMIT_MAX)(params["limit"], "limit", problems) if "limit" in params else LIMIT_DEFAULT
+        if problems:
+            raise BadQuery(problems)
+        return cls(statuses=statuses, lookups=lookups, limit=limit, after=_read_cursor(params["cursor"]) if "cursor" in params else None)
+
+    def page(self, org_id: str) -> tuple[list[Task], str | None]:
+        """The tasks, and the cursor of the next page when there is one. Heavy fields are left in the store."""
+        rows = Task.objects.filter(org_id=org_id, **self.lookups)
+        if self.statuses:
+            rows = rows.filter(status__in=self.statuses)
+        if self.after:
+            sequence, task_id = self.after
+            # Two processes may count the same microsecond; the key settles it.
+            rows = rows.filter(Q(sequence__lt=sequence) | Q(sequence=sequence, key__lt=ids.task_key(org_id, task_id)))
+        tasks = list(rows.defer(*HEAVY).order_by("-sequence", "-key")[: self.limit + 1])
+        if len(tasks) <= self.limit:
+            return tasks, None
+        tasks.pop()
+        return tasks, _cursor(tasks[-1])
+
+
+def _cursor(task: Task) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([task.sequence, task.task_id])).rstrip(b"=").decode()
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    try:
+        sequence, task_id = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        raise BadCursor() from None
+    if type(sequence) is not int or type(task_id) is not str or not 0 <= sequence < 2**63 or not 0 < len(task_id) <= ID_LENGTH:
+        raise BadCursor()
+    return sequence, task_id
