@@ -7,10 +7,11 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework.views import APIView
 
 from apps.core import clock, ids
 from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem, Refused, Unassignable
-from apps.core.http import ApiView, answer, read_object
+from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
 from apps.tasks import api_docs as docs
 from apps.tasks import shapes, steering
@@ -37,7 +38,7 @@ class NotImplementedYet(Invalid):
     code, sentence = "not_implemented", "Sub-tasks are not implemented yet."
 
 
-class TaskView(ApiView):
+class TaskView(APIView):
     permission_classes = [RequireRole(SUBMITTER)]
 
     def task(self, task_id: str) -> Task:
@@ -107,7 +108,9 @@ def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
 
 def _enveloped(body: dict[str, Any]) -> Any:
     """`{"type": "task", "data": {…}}` → the data."""
-    problems = [Problem(field=name[:80], code="unknown", message="is not a field of a submission") for name in body.keys() - {"type", "data"}]
+    problems = [
+        Problem(field=name[:80], code="unknown", message="is not a field of a submission") for name in body.keys() - {"type", "data"}
+    ]
     problems += [Problem(field=name, code="missing", message="is required") for name in ("type", "data") if name not in body]
     kind = body.get("type", "task")
     if kind == "sub_task" and not problems:

@@ -38,7 +38,7 @@ ENTRY = _object(
         "task_goal": _string("what is to be achieved (also `goal`)"),
         "task_intent": _string("why (also `intent`)"),
         "task_priority_value": {
-            "type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX, "description": "the submitter's own priority (also `priority`)",
+            "type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX, "description": "the submitter's own (also `priority`)",
         },
         "submitter_subject_id": _string("`<org_id>:<subject>`; the org must be the key's"),
         "job_space_id": _string("which candidates may do it; may stand in task_job_submission_data instead"),
@@ -110,7 +110,8 @@ PROBLEM = _object(
 
 def _errors(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
     said = {
-        400: "not JSON, or a bad query", 404: "no such task in this org", 409: "conflicts with the present state", 422: "every problem, by field",
+        400: "not JSON, or a bad query", 404: "no such task in this org", 409: "conflicts with the present state",
+        422: "every problem, by field",
         503: "a store is away, or too many requests wait here; see Retry-After",
     }  # fmt: skip
     media = "application/json" if shape is SPEC_ERROR else "application/problem+json"
@@ -138,18 +139,21 @@ PROCESS_TASK: dict[str, Any] = {
     "tags": TAGS,
     "operation_id": "process_task",
     "summary": "Submit a task and wait for its agent",
-    "description": "Waits up to `wait` seconds (default 5) for the assignment. Sending the same task again is safe: it is answered with the "
-    "present truth; the same task_id with another body is a conflict.",
+    "description": "Waits up to `wait` seconds (default 5) for the assignment. Sending the same task again is safe: it is answered "
+    "with the present truth; the same task_id with another body is a conflict.",
     "parameters": [WAIT],
     "request": {"application/json": SUBMISSION},
     "examples": [OpenApiExample("a task", value={"type": "task", "data": SAMPLE_ENTRY}, request_only=True)],
     "responses": {
         (200, "application/json"): _ok(
-            _object({"status": _string(enum=["assigned"]), "subject_id": _string("the head agent"), "task_id": _string(), "task_status": STATUS}),
+            _object(
+                {"status": _string(enum=["assigned"]), "subject_id": _string("the head agent"), "task_id": _string(), "task_status": STATUS}
+            ),
             "an agent has it",
         ),
         (202, "application/json"): _ok(
-            _object({"status": _string(enum=["queued", "awaiting_approval"]), "task_id": _string(), "reason": _string()}), "accepted, no agent yet"
+            _object({"status": _string(enum=["queued", "awaiting_approval"]), "task_id": _string(), "reason": _string()}),
+            "accepted, no agent yet",
         ),
         **_errors(400, 404, 409, 422, 503, shape=SPEC_ERROR),
     },
@@ -172,16 +176,19 @@ BULK: dict[str, Any] = {
     "tags": TAGS,
     "operation_id": "submit_bulk",
     "summary": "Submit any number of tasks",
-    "description": "One task entry a line (NDJSON), one verdict a line back, in order; a bad line never stops the others. The last line is a "
-    "summary, or an error when the platform could not go on: lines without a verdict may or may not have been taken and are safe to send again.",
+    "description": "One task entry a line (NDJSON), one verdict a line back, in order; a bad line never stops the others. The last line "
+    "is a summary, or an error when the platform could not go on: lines without a verdict may or may not have been taken "
+    "and are safe to send again.",
     "request": {"application/x-ndjson": OpenApiTypes.STR},
     "responses": {
         (200, "application/x-ndjson"): OpenApiResponse(
             response=OpenApiTypes.STR,
             description="verdicts",
             examples=[
-                OpenApiExample("taken", value={"line": 1, "task_id": "t1", "status": "queued", "reason": "approved by approval/default"}),
-                OpenApiExample("refused", value={"line": 2, "task_id": "t2", "status": "rejected", "reason": "too large", "code": "refused"}),
+                OpenApiExample("taken", value={"line": 1, "task_id": "t1", "status": "queued", "reason": "small enough"}),
+                OpenApiExample(
+                    "refused", value={"line": 2, "task_id": "t2", "status": "rejected", "reason": "too large", "code": "refused"}
+                ),
                 OpenApiExample(
                     "wrong",
                     value={
@@ -232,7 +239,8 @@ SUMMARY: dict[str, Any] = {
     "summary": "How many tasks are where",
     "responses": {
         (200, "application/json"): _ok(
-            _object({"counts": _object({status.value: INTEGER for status in TaskStatus}), "open": INTEGER, "total": INTEGER}), "counts by status"
+            _object({"counts": _object({status.value: INTEGER for status in TaskStatus}), "open": INTEGER, "total": INTEGER}),
+            "counts by status",
         )
     },
 }
@@ -253,7 +261,9 @@ EVENTS: dict[str, Any] = {
                 {
                     "items": {
                         "type": "array",
-                        "items": _object({"kind": _string(enum=["policy", "assignment", "report", "transition"]), "at": TIME, "id": _string()}),
+                        "items": _object(
+                            {"kind": _string(enum=["policy", "assignment", "report", "transition"]), "at": TIME, "id": _string()}
+                        ),
                     }
                 }
             ),
@@ -293,13 +303,14 @@ STREAM = {
     **_sse(
         "follow_task",
         "Follow a task",
-        "`task`: the task as it is now. Then `status` for each move (`id`: where to go on with Last-Event-ID; the last one carries `result`) and "
-        "`progress`. A comment every 15 s shows that the stream lives. Ends when the task has.",
+        "`task`: the task as it is now. Then `status` for each move (`id`: where to go on with Last-Event-ID; the last one "
+        "carries `result`) and `progress`. A comment every 15 s shows that the stream lives. Ends when the task has.",
     ),
     "parameters": [LAST_EVENT_ID],
 }
 ORG_STREAM = _sse(
     "follow_tasks",
     "Follow all tasks of the org",
-    "`summary` first, then `status` and `progress` of every task as they happen; `lagged` when the reader was too slow and some were left out.",
+    "`summary` first, then `status` and `progress` of every task as they happen; `lagged` when the reader was too slow and "
+    "some were left out.",
 )

@@ -268,4 +268,3 @@ def _load(key: str) -> Task:
 
 def _transitions(key: str) -> list[Transition]:
     return list(Transition.objects.filter(task_key=key).order_by("id"))
-

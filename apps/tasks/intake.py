@@ -171,9 +171,7 @@ class TaskIntake:
         if not alive:
             executor.wake(now=now)
 
-    def _answer(
-        self, entries: Sequence[TaskEntry], cases: dict[str, _Case], born: set[str], verdicts: dict[int, Verdict]
-    ) -> list[Verdict]:
+    def _answer(self, entries: Sequence[TaskEntry], cases: dict[str, _Case], born: set[str], verdicts: dict[int, Verdict]) -> list[Verdict]:
         # Another request may have brought the same id since we looked; the store let one of us win.
         lost = self._known([key for key in cases if key not in born])
         answered: set[str] = set()

@@ -62,8 +62,8 @@ PLAIN_FILTERS: Mapping[str, tuple[str, Read]] = {
     "created_to": ("created_at__lt", instant),
     "updated_from": ("updated_at__gte", instant),
     "updated_to": ("updated_at__lt", instant),
-    "priority_min": ("priority__gte", _whole(-10**9, 10**9)),
-    "priority_max": ("priority__lte", _whole(-10**9, 10**9)),
+    "priority_min": ("priority__gte", _whole(-(10**9), 10**9)),
+    "priority_max": ("priority__lte", _whole(-(10**9), 10**9)),
     "q": ("task_id__startswith", _text),
 }
 """Query parameter → lookup, and how to read its value."""
