@@ -1,0 +1,234 @@
+"""Tasks for operators: everything may be looked at, nothing typed over; what may be done goes the ways of `steering`.
+
+Works the same with the task store on MongoDB: no joins, plain lookups, filters whose choices come from small tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+
+from apps.core import clock
+from apps.core.errors import PlatformError
+from apps.orgs.models import Org
+from apps.roles.models import Subject, SubjectRole
+from apps.tasks import shapes, steering
+from apps.tasks.listing import HEAVY
+from apps.tasks.models import Assignment, Report, Task, Transition
+from apps.tasks.states import TaskStatus
+from apps.tasks.store import TaskStore
+
+CHOICES_MAX = 200
+STEERED_AT_ONCE = 1000
+
+Choices = Iterator[tuple[str, str]]
+Steer = Callable[[Task, str, datetime], Any]
+
+
+class _Filter(admin.SimpleListFilter):
+    """Choices from a small table, not from a scan of all tasks."""
+
+    field: str
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
+
+
+class OrgFilter(_Filter):
+    title, parameter_name, field = "organization", "org", "org_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        return ((org_id, org_id) for org_id in Org.objects.order_by("org_id").values_list("org_id", flat=True)[:CHOICES_MAX])
+
+
+class AgentFilter(_Filter):
+    title, parameter_name, field = "head agent", "agent", "head_agent_subject_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        names = Subject.objects.order_by("subject_id").values_list("subject_id", flat=True).distinct()
+        return ((name, name) for name in names[:CHOICES_MAX])
+
+
+class SpaceFilter(_Filter):
+    title, parameter_name, field = "job space", "space", "job_space_id"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        spaces = SubjectRole.objects.exclude(job_space_id="").order_by("job_space_id").values_list("job_space_id", flat=True).distinct()
+        return ((space, space) for space in spaces[:CHOICES_MAX])
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows that only the platform writes."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    actions: Any = None
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _json(value: Any) -> str:
+    return format_html("<pre class='jp-json'>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False)) if value not in (None, {}) else "-"
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnlyAdmin):
+    list_display = ("task_id", "org_id", "state", "priority", "head_agent_subject_id", "job_space_id", "short_goal", "attempt", "created_at")
+    list_filter = ("status", OrgFilter, AgentFilter, SpaceFilter)
+    search_fields = ("^task_id", "goal", "^submitter_subject_id")
+    search_help_text = "how a task id or a submitter begins, or words of a goal"
+    ordering = ("-sequence",)
+    actions = ("cancel", "requeue", "approve", "reject")
+    change_form_template = "admin/tasks/task/change_form.html"
+    fieldsets = (
+        (None, {"fields": ("task_id", "org_id", "state", "reason", "goal", "intent", "submitter_subject_id", "job_space_id")}),
+        ("Work", {"fields": ("head_agent_subject_id", "attempt", "max_attempts", "progress", "progress_message", "pretty_result")}),
+        ("Order", {"fields": ("priority", "submitter_priority", "sequence", "execution_mode", "not_before", "deadline")}),
+        (
+            "Times",
+            {"fields": ("created_at", "queued_at", "assigned_at", "dispatched_at", "started_at", "finished_at", "updated_at")},
+        ),
+        ("As submitted", {"classes": ("collapse",), "fields": ("pretty_entry", "body_hash")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        rows = super().get_queryset(request)
+        listing = request.resolver_match is not None and request.resolver_match.url_name == "tasks_task_changelist"
+        return rows.defer(*HEAVY) if listing and request.method == "GET" else rows
+
+    @admin.display(description="status", ordering="status")
+    def state(self, task: Task) -> str:
+        return format_html("<span class='jp-status jp-{}'>{}</span>", task.status, task.status.replace("_", " "))
+
+    @admin.display(description="goal")
+    def short_goal(self, task: Task) -> str:
+        return Truncator(task.goal).chars(60)
+
+    @admin.display(description="result")
+    def pretty_result(self, task: Task) -> str:
+        return _json(task.result)
+
+    @admin.display(description="entry")
+    def pretty_entry(self, task: Task) -> str:
+        return _json(task.entry)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        task = self.get_object(request, admin.utils.unquote(object_id))
+        timeline = _timeline(task) if task else []
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "timeline": timeline})
+
+    # Steering
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tasks.change_task")
+
+    @admin.action(description="Cancel", permissions=["steer"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._steer(request, chosen, "cancelled", lambda task, actor, now: steering.cancel(task, actor=actor, reason="", now=now))
+
+    @admin.action(description="Take from the agent and queue again", permissions=["steer"])
+    def requeue(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._steer(request, chosen, "queued again", lambda task, actor, now: steering.requeue(task, actor=actor, reason="", now=now))
+
+    @admin.action(description="Approve (of those that wait for it)", permissions=["steer"])
+    def approve(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._steer(request, chosen, "approved", lambda task, actor, now: _decide(task, True, actor, now))
+
+    @admin.action(description="Reject (of those that wait for approval)", permissions=["steer"])
+    def reject(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._steer(request, chosen, "rejected", lambda task, actor, now: _decide(task, False, actor, now))
+
+    def _steer(self, request: HttpRequest, chosen: QuerySet[Task], done: str, steer: Steer) -> None:
+        actor = f"admin {request.user.get_username()}"
+        keys = list(chosen.values_list("pk", flat=True)[: STEERED_AT_ONCE + 1])
+        count = 0
+        for task in TaskStore().load_many(keys[:STEERED_AT_ONCE]).values():
+            try:
+                steer(task, actor, clock.now())
+                count += 1
+            except PlatformError as error:
+                self.message_user(request, f"{task.task_id}: {error.sentence}", messages.WARNING)
+        if count:
+            self.message_user(request, f"{count} {done}.", messages.SUCCESS)
+        if len(keys) > STEERED_AT_ONCE:
+            self.message_user(request, f"Only the first {STEERED_AT_ONCE} of those chosen: do it again for the others.", messages.WARNING)
+
+
+def _decide(task: Task, accepted: bool, actor: str, now: datetime) -> Any:
+    return steering.decide_approval(task, accepted=accepted, reason="", actor=actor, now=now)
+
+
+def _timeline(task: Task) -> list[dict[str, Any]]:
+    """The history in words: when, how long after the submission, what, why, and the facts behind it."""
+    rows = []
+    for item in shapes.history(task.key):
+        at = datetime.fromisoformat(item.pop("at"))
+        kind = item.pop("kind")
+        headline, why, status = _told(kind, item)
+        after_s = (at - task.created_at).total_seconds()
+        rows.append(
+            {
+                "at": at,
+                "after": f"+{after_s:.3f} s" if after_s < 60 else f"+{after_s / 60:.1f} min",
+                "kind": kind,
+                "status": status,
+                "headline": headline,
+                "why": why,
+                "facts": json.dumps(item, indent=2, ensure_ascii=False),
+            }
+        )
+    return rows
+
+
+def _told(kind: str, item: dict[str, Any]) -> tuple[str, str, str]:
+    """(headline, why, status to colour it by)"""
+    if kind == "policy":
+        said = item["error"] or json.dumps(item["output"], ensure_ascii=False)
+        return f"{item['hook']}: {item['script_id']}@{item['script_version']}", said, TaskStatus.FAILED if item["error"] else ""
+    if kind == "assignment":
+        return f"attempt {item['attempt']}: {item['agent']} by {item['strategy']}", item["because"], TaskStatus.ASSIGNED
+    if kind == "report":
+        body = item["body"] if isinstance(item["body"], dict) else {}
+        said = body.get("message") or body.get("error") or body.get("reason") or ""
+        return f"{item['agent']} says {item['type']} ({item['outcome']})", str(said), ""
+    old = item["old"] or "submitted"
+    return f"{old} → {item['status']}", f"{item['reason']} — {item['actor']}", item["status"]
+
+
+@admin.register(Transition)
+class TransitionAdmin(ReadOnlyAdmin):
+    list_display = ("task_key", "old", "new", "reason", "actor", "attempt", "at")
+    list_filter = ("new", OrgFilter)
+    search_fields = ("^task_key",)
+    ordering = ("-id",)
+
+
+@admin.register(Assignment)
+class AssignmentAdmin(ReadOnlyAdmin):
+    list_display = ("task_key", "attempt", "head_agent_subject_id", "strategy", "because", "at")
+    list_filter = (OrgFilter, AgentFilter)
+    search_fields = ("^task_key", "=head_agent_subject_id")
+    ordering = ("-id",)
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnlyAdmin):
+    list_display = ("task_key", "attempt", "agent", "kind", "outcome", "at")
+    list_filter = (OrgFilter,)
+    search_fields = ("^task_key", "=agent")
+    ordering = ("-id",)
