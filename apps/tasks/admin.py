@@ -83,7 +83,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 
 def _json(value: Any) -> str:
-    return format_html("<pre class='jp-json'>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False)) if value not in (None, {}) else "-"
+    if value in (None, {}):
+        return "-"
+    return format_html("<pre class='jp-json'>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 @admin.register(Task)
