@@ -4,7 +4,6 @@ import pytest
 
 from apps.core import errors
 
-
 FAMILIES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PlatformError)]
 
 
