@@ -2,7 +2,7 @@
 
 `compare_and_set` is the platform's step: each change names a row, what must still be true of it (`guards`) and what
 to write. It answers which changes won. On SQL it is one `UPDATE … FROM (VALUES …) … RETURNING`; on MongoDB one
-`bulk_write`, and when some lost, one read of the token that the winners wrote.
+`bulk_write`, and when some lost, one read of the marks that the winners left.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from typing import Any
 
 from django.db import IntegrityError, connections, models, router, transaction
 
+from apps.core import ids
+
 MAX_PARAMETERS = 30_000
 """SQLite's default bound is 32,766 parameters a statement; PostgreSQL's 65,535."""
+MARKS, MARKS_KEPT = "_writes", 8
+"""MongoDB: the last bulk writes that changed a document. No field of a model: only this module knows of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +67,12 @@ def insert_missing(rows: Sequence[models.Model]) -> None:
                     continue
 
 
-def compare_and_set(model: type[models.Model], changes: Sequence[Change], *, winner_field: str) -> set[str]:
-    """Apply each change whose guards still hold; answer the primary keys of those that did.
-
-    `winner_field` names a field that every change sets to a value of its own; it tells winners from losers on MongoDB.
-    """
+def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set[str]:
+    """Apply each change whose guards still hold; answer the primary keys of those that did."""
     connection = connections[router.db_for_write(model)]
     by_shape: dict[_Shape, list[Change]] = defaultdict(list)
     for change in changes:
-        by_shape[_Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields), winner_field=winner_field)].append(change)
+        by_shape[_Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields))].append(change)
     apply = _mongodb if connection.vendor == "mongodb" else _sql
     won: set[str] = set()
     for shape, group in by_shape.items():
@@ -88,7 +89,6 @@ class _Shape:
     model: type[models.Model]
     guards: tuple[str, ...]
     fields: tuple[str, ...]
-    winner_field: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,16 +178,19 @@ def _mongodb(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[s
 
     guards = dict(zip(shape.guards, _columns(connection, shape.model, shape.guards), strict=True))
     fields = dict(zip(shape.fields, _columns(connection, shape.model, shape.fields), strict=True))
+    # A field of the change would not do as its mark: whoever moves the row on right behind us writes over it.
+    mark = ids.time_ordered()
     operations = [
         UpdateOne(
             {"_id": change.pk, **{column.name: column.prepare(change.guards[name]) for name, column in guards.items()}},
-            {"$set": {column.name: column.prepare(change.fields[name]) for name, column in fields.items()}},
+            {
+                "$set": {column.name: column.prepare(change.fields[name]) for name, column in fields.items()},
+                "$push": {MARKS: {"$each": [mark], "$slice": -MARKS_KEPT}},
+            },
         )
         for change in changes
     ]
-    result = connection.get_collection(shape.model._meta.db_table).bulk_write(operations, ordered=False)
-    if result.matched_count == len(changes):
+    collection = connection.get_collection(shape.model._meta.db_table)
+    if collection.bulk_write(operations, ordered=False).matched_count == len(changes):
         return {change.pk for change in changes}
-    written = {change.pk: change.fields[shape.winner_field] for change in changes}
-    found = shape.model._default_manager.filter(pk__in=list(written)).values_list("pk", shape.winner_field)
-    return {pk for pk, value in found if written[pk] == value}
+    return {found["_id"] for found in collection.find({"_id": {"$in": [change.pk for change in changes]}, MARKS: mark}, {"_id": 1})}

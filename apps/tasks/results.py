@@ -195,7 +195,7 @@ class ReportDesk:
             )
             for step in risen
         ]
-        if bulk.compare_and_set(Task, changes, winner_field="progress_message"):
+        if bulk.compare_and_set(Task, changes):
             events.publish(TasksProgressed(steps=tuple(risen)))
 
     def _let_go(self, tasks: Sequence[Task], attempts: dict[str, int], now: datetime) -> None:

@@ -137,7 +137,7 @@ class TaskStore:
             for key, (move, _, fields) in plans.items()
         ]
         with bulk.atomic(Task):
-            won = bulk.compare_and_set(Task, changes, winner_field="last_transition_id")
+            won = bulk.compare_and_set(Task, changes)
             rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows)]
             bulk.insert_missing(rows)
         for key in won:

@@ -244,3 +244,25 @@ def test_loading_gives_what_is_there_and_nothing_for_the_rest(db):
     make_task("t1")
     assert set(TaskStore().load_many(["acme/t1", "acme/ghost", "acme/t1"])) == {"acme/t1"}
     assert TaskStore().load_many([]) == {}
+
+
+def test_a_winner_whose_task_moves_on_at_once_still_knows_that_it_won(transactional_db):
+    tasks = [make_task(f"t{n}") for n in range(60)]
+    store = TaskStore()
+    store.move_many([move(task, S.ASSIGNED, attempt=1) for task in tasks], now=NOON)
+    for loser in tasks[::10]:
+        store.move(copy.copy(loser), S.CANCELLED, reason="", actor="tests", now=NOON)
+
+    def dispatch() -> set[str]:
+        return store.move_many([move(copy.copy(task), S.DISPATCHED) for task in tasks], now=LATER)
+
+    def complete() -> set[str]:
+        won: set[str] = set()
+        while len(won) < 54:
+            ready = [task for task in store.load_many([task.key for task in tasks]).values() if task.status == S.DISPATCHED]
+            won |= store.move_many([move(task, S.COMPLETED) for task in ready], now=LATER)
+        return won
+
+    dispatched, completed = at_once(2, lambda n: (dispatch, complete)[n]())
+    assert dispatched == completed == {task.key for task in tasks} - {task.key for task in tasks[::10]}
+    assert Transition.objects.filter(new=S.DISPATCHED).count() == 54
