@@ -90,7 +90,9 @@ def _json(value: Any) -> str:
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
-    list_display = ("task_id", "org_id", "state", "priority", "head_agent_subject_id", "job_space_id", "short_goal", "attempt", "created_at")
+    list_display = (
+        "task_id", "org_id", "state", "priority", "head_agent_subject_id", "job_space_id", "short_goal", "attempt", "created_at",
+    )  # fmt: skip
     list_filter = ("status", OrgFilter, AgentFilter, SpaceFilter)
     search_fields = ("^task_id", "goal", "^submitter_subject_id")
     search_help_text = "how a task id or a submitter begins, or words of a goal"
@@ -164,7 +166,7 @@ class TaskAdmin(ReadOnlyAdmin):
                 steer(task, actor, clock.now())
                 count += 1
             except PlatformError as error:
-                self.message_user(request, f"{task.task_id}: {error.sentence}", messages.WARNING)
+                self.message_user(request, f"Task {task.task_id}: {error.sentence}", messages.WARNING)
         if count:
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
         if len(keys) > STEERED_AT_ONCE:
