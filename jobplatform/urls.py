@@ -15,5 +15,6 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("", include("apps.orgs.urls")),
+    path("", include("apps.roles.urls")),
     path("", include("apps.tasks.urls")),
 ]

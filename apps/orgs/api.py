@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, inline_serializer
-from rest_framework import serializers
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.errors import Invalid, Problem
 from apps.core.http import answer, read_object
+from apps.core.schema import failures, problems
+from apps.orgs import schema
 from apps.orgs.access import RequireRole
 from apps.orgs.config_keys import TABLE, find
 from apps.orgs.config_store import NotSet, OrgConfigProvider
 from apps.orgs.models import Org
 
 TAG = ["Configuration"]
-_SUCCESS = inline_serializer("Success", {"success": serializers.BooleanField(), "version": serializers.IntegerField(required=False)})
-_REFUSED = inline_serializer("Failure", {"success": serializers.BooleanField(default=False), "error": serializers.CharField()})
 
 
 class ConfigParameter(APIView):
@@ -31,18 +30,7 @@ class ConfigParameter(APIView):
     @extend_schema(
         tags=TAG,
         summary="Get org configuration parameter",
-        responses={
-            200: inline_serializer(
-                "ConfigValue",
-                {
-                    "success": serializers.BooleanField(),
-                    "key": serializers.CharField(),
-                    "value": serializers.JSONField(),
-                    "version": serializers.IntegerField(help_text="of this parameter; rises with every change of it"),
-                },
-            ),
-            404: OpenApiResponse(_REFUSED, description="Not set (then its default holds), or no such org."),
-        },
+        responses={200: schema.ConfigValueSerializer, **failures(404)},
         examples=[OpenApiExample("set", {"success": True, "key": "agent_resolution_strategy", "value": "auction", "version": 2})],
     )
     def get(self, request: Request, org_id: str, key: str) -> HttpResponse:
@@ -53,14 +41,8 @@ class ConfigParameter(APIView):
     @extend_schema(
         tags=TAG,
         summary="Set org configuration parameter",
-        request=inline_serializer(
-            "SetConfigValue",
-            {
-                "value": serializers.JSONField(help_text="checked against the key's type: see GET /api/v1/org-config"),
-                "version": serializers.IntegerField(required=False, help_text="set only over this version (0: not set yet), else 409"),
-            },
-        ),
-        responses={200: _SUCCESS, 404: _REFUSED, 409: _REFUSED, 422: _REFUSED},
+        request=schema.SetConfigValueSerializer,
+        responses={200: schema.ConfigSetSerializer, **failures(400, 404, 409, 413, 415, 422, 503)},
         examples=[OpenApiExample("set", {"value": "plan+retrieve"}, request_only=True)],
     )
     def post(self, request: Request, org_id: str, key: str) -> HttpResponse:
@@ -77,29 +59,7 @@ class ConfigTable(APIView):
     @extend_schema(
         tags=TAG,
         summary="Every configuration key: type, default, meaning, and your org's value",
-        responses=inline_serializer(
-            "ConfigTable",
-            {
-                "org_id": serializers.CharField(),
-                "version": serializers.IntegerField(help_text="of the whole configuration"),
-                "parameters": inline_serializer(
-                    "ConfigKey",
-                    {
-                        "key": serializers.CharField(),
-                        "type": serializers.CharField(),
-                        "schema": serializers.JSONField(help_text="the type as JSON Schema"),
-                        "default": serializers.JSONField(),
-                        "meaning": serializers.CharField(),
-                        "value": serializers.JSONField(help_text="what holds now: as set, else the default"),
-                        "is_set": serializers.BooleanField(),
-                        "version": serializers.IntegerField(help_text="0: not set"),
-                        "changed_at": serializers.DateTimeField(allow_null=True),
-                        "changed_by": serializers.CharField(allow_null=True),
-                    },
-                    many=True,
-                ),
-            },
-        ),
+        responses=schema.ConfigTableSerializer,
     )
     def get(self, request: Request) -> HttpResponse:
         org = Org.objects.prefetch_related("parameters").get(pk=request.user.org_id)
@@ -130,10 +90,10 @@ class ConfigTable(APIView):
 class ConfigDefault(APIView):
     permission_classes = [RequireRole("org_admin")]
 
-    @extend_schema(tags=TAG, summary="Back to the default", responses={200: _SUCCESS, 404: OpenApiResponse(description="Not set.")})
+    @extend_schema(tags=TAG, summary="Back to the default", responses={204: None, **problems(404, 422, 503)})
     def delete(self, request: Request, key: str) -> HttpResponse:
         OrgConfigProvider().unset(request.user.org_id, key, by=request.user.actor, now=clock.now())
-        return answer({"success": True})
+        return HttpResponse(status=204)
 
 
 def _own_org(request: Request, org_id: str, key: str) -> None:

@@ -59,7 +59,7 @@ def test_every_key_explains_itself_and_its_default_fits(key):
 
 
 def test_a_slip_of_the_pen_is_recognized():
-    for slip, meant in {"lease_second": "lease_seconds", "aproval_dsl_id": "approval_dsl_id", "agent_resolution": "agent_resolution_"}.items():
+    for slip, meant in {"lease_second": "lease_seconds", "aproval_dsl_id": "approval_dsl_id", "agent_prefech": "agent_prefetch"}.items():
         with pytest.raises(UnknownKey, match=f"did you mean '{meant}"):
             check(slip, 1)
     with pytest.raises(UnknownKey) as caught:

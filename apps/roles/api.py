@@ -1,0 +1,211 @@
+"""Roles and subjects over HTTP: the spec's two queries, and what an org admin needs to set an org up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.core import clock
+from apps.core.errors import Invalid, Problem
+from apps.core.http import answer, read_object
+from apps.core.schema import failures, problems
+from apps.orgs.access import RequireRole
+from apps.roles import schema
+from apps.roles.book import RoleBook, role_of, subject_of
+from apps.roles.documents import read_role, read_subject, role_json, subject_json
+from apps.roles.filters import BadFilter, Field, condition
+from apps.roles.models import Role, RoleGroup, Subject, SubjectRole
+
+TAG = ["Roles"]
+MAX_DOCUMENTS = 10_000
+PAGE = 100
+
+# What a filter may name, and what it then asks of the row. Documents of subjects are rows of SubjectRole grouped by
+# subject and job space, so a condition on their `role_ids` looks at all the rows of the same document.
+ROLE_FIELDS: dict[str, Field] = {
+    "role_id": lambda values: Q(role_id__in=values),
+    "role_type": lambda values: Q(role_type__in=values),
+    "job_space_id": lambda values: Q(job_space_id__in=values),
+    "group_ids": lambda values: Q(Exists(RoleGroup.objects.filter(role=OuterRef("pk"), group_id__in=values))),
+}
+_SAME_DOCUMENT = SubjectRole.objects.filter(subject=OuterRef("subject"), job_space_id=OuterRef("job_space_id"))
+SUBJECT_FIELDS: dict[str, Field] = {
+    "subject_id": lambda values: Q(subject__subject_id__in=values),
+    "subject_type": lambda values: Q(subject__subject_type__in=values),
+    "job_space_id": lambda values: Q(job_space_id__in=values),
+    "role_ids": lambda values: Q(Exists(_SAME_DOCUMENT.filter(role__role_id__in=values))),
+}
+
+_FILTER_HELP = (
+    "Takes equality, `$eq`, `$ne`, `$in`, `$nin`, `$exists` on the document's fields and `$and`, `$or` around them; "
+    "on a list, as in MongoDB, they ask whether any element matches. Anything else is refused with 400, by name. "
+    'Filters compare literally: a document of every job space has `job_space_id` "".'
+)
+
+
+_AFTER = OpenApiParameter("after", str, description="`next` of the page before")
+
+
+class RoleGroupQuery(APIView):
+    permission_classes = [RequireRole("submitter")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="Query role-to-group mapping",
+        description=_FILTER_HELP,
+        request={"application/json": {"type": "object"}},
+        responses={200: schema.RoleGroupAnswerSerializer, **failures(400, 413, 415)},
+        examples=[OpenApiExample("scouts of a space", {"role_type": "SCOUTING", "job_space_id": "space-001"}, request_only=True)],
+    )
+    def post(self, request: Request) -> HttpResponse:
+        wanted = condition(_filter_in(request), ROLE_FIELDS)
+        roles = Role.objects.filter(wanted, org_id=request.user.org_id).order_by("role_id").prefetch_related("groups")
+        return answer({"success": True, "data": [role_json(role) for role in _all(roles)]})
+
+
+class SubjectRolesQuery(APIView):
+    permission_classes = [RequireRole("submitter")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="Query subject-to-role mapping",
+        description=f"One document per subject and job space; inactive subjects are left out. {_FILTER_HELP}",
+        request={"application/json": {"type": "object"}},
+        responses={200: schema.SubjectRolesAnswerSerializer, **failures(400, 413, 415)},
+        examples=[
+            OpenApiExample("holders", {"role_ids": {"$in": ["scout-1", "scout-2"]}, "job_space_id": "space-001"}, request_only=True)
+        ],
+    )
+    def post(self, request: Request) -> HttpResponse:
+        wanted = condition(_filter_in(request), SUBJECT_FIELDS)
+        rows = (
+            SubjectRole.objects.filter(wanted, subject__org_id=request.user.org_id, subject__is_active=True)
+            .order_by("subject__subject_id", "job_space_id", "role__role_id")
+            .values_list("subject__subject_id", "subject__subject_type", "job_space_id", "role__role_id")
+        )
+        documents = [
+            {
+                "subject_id": subject_id,
+                "role_ids": [row[3] for row in held],
+                "subject_type": subject_type,
+                "job_space_id": space,
+            }
+            for (subject_id, subject_type, space), held in groupby(_all(rows), key=lambda row: row[:3])
+        ]
+        return answer({"success": True, "data": documents})
+
+
+class RoleList(APIView):
+    permission_classes = [RequireRole("submitter")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="List roles",
+        parameters=[_AFTER],
+        operation_id="list_roles",
+        responses=schema.RolePageSerializer,
+    )
+    def get(self, request: Request) -> HttpResponse:
+        roles = Role.objects.filter(org_id=request.user.org_id, role_id__gt=_after(request)).order_by("role_id")
+        page = list(roles.prefetch_related("groups")[: PAGE + 1])
+        return answer({"roles": [role_json(role) for role in page[:PAGE]], "next": page[PAGE - 1].role_id if len(page) > PAGE else None})
+
+
+class RoleDetail(APIView):
+    permission_classes = [RequireRole("submitter", PUT="org_admin", DELETE="org_admin")]
+
+    @extend_schema(tags=TAG, summary="Get a role", operation_id="get_role", responses={200: schema.RoleSerializer, **problems(404)})
+    def get(self, request: Request, role_id: str) -> HttpResponse:
+        return answer(role_json(role_of(request.user.org_id, role_id)))
+
+    @extend_schema(
+        tags=TAG,
+        summary="Make or replace a role",
+        request=schema.PutRoleSerializer,
+        responses={200: schema.RoleSerializer, 201: schema.RoleSerializer, **problems(400, 413, 415, 422)},
+    )
+    def put(self, request: Request, role_id: str) -> HttpResponse:
+        role, is_new = _book(request).put_role(role_id, read_role(role_id, read_object(request)))
+        return answer(role, 201 if is_new else 200)
+
+    @extend_schema(tags=TAG, summary="Delete a role; nobody holds it any more", responses={204: None, **problems(404)})
+    def delete(self, request: Request, role_id: str) -> HttpResponse:
+        _book(request).delete_role(role_id)
+        return HttpResponse(status=204)
+
+
+class SubjectList(APIView):
+    permission_classes = [RequireRole("submitter")]
+
+    @extend_schema(
+        tags=TAG,
+        summary="List subjects",
+        parameters=[_AFTER],
+        operation_id="list_subjects",
+        responses=schema.SubjectPageSerializer,
+    )
+    def get(self, request: Request) -> HttpResponse:
+        found = Subject.objects.filter(org_id=request.user.org_id, subject_id__gt=_after(request)).order_by("subject_id")
+        page = list(found.prefetch_related("roles_held__role")[: PAGE + 1])
+        after = page[PAGE - 1].subject_id if len(page) > PAGE else None
+        return answer({"subjects": [subject_json(subject) for subject in page[:PAGE]], "next": after})
+
+
+class SubjectDetail(APIView):
+    permission_classes = [RequireRole("submitter", PUT="org_admin", DELETE="org_admin")]
+
+    @extend_schema(
+        tags=TAG, summary="Get a subject", operation_id="get_subject", responses={200: schema.SubjectSerializer, **problems(404)}
+    )
+    def get(self, request: Request, subject_id: str) -> HttpResponse:
+        return answer(subject_json(subject_of(request.user.org_id, subject_id)))
+
+    @extend_schema(
+        tags=TAG,
+        summary="Make or replace a subject, with the roles it holds",
+        description="All fields are optional; one left out gets its default (agent, active, no roles). Roles must exist.",
+        request=schema.PutSubjectSerializer,
+        responses={200: schema.SubjectSerializer, 201: schema.SubjectSerializer, **problems(400, 413, 415, 422)},
+        examples=[OpenApiExample("an agent", {"capabilities": ["python"], "role_ids": ["scout-1"]}, request_only=True)],
+    )
+    def put(self, request: Request, subject_id: str) -> HttpResponse:
+        document = read_subject(request.user.org_id, subject_id, read_object(request))
+        subject, is_new = _book(request).put_subject(subject_id, document)
+        return answer(subject, 201 if is_new else 200)
+
+    @extend_schema(tags=TAG, summary="Delete a subject (its API keys stay: revoke them apart)", responses={204: None, **problems(404)})
+    def delete(self, request: Request, subject_id: str) -> HttpResponse:
+        _book(request).delete_subject(subject_id)
+        return HttpResponse(status=204)
+
+
+def _book(request: Request) -> RoleBook:
+    return RoleBook(request.user.org_id, by=request.user.actor, now=clock.now())
+
+
+def _filter_in(request: Request) -> dict[str, Any]:
+    try:
+        return read_object(request)
+    except Invalid as invalid:
+        raise BadFilter(invalid.problems) from None
+
+
+def _all(rows: QuerySet[Any]) -> Iterable[Any]:
+    found = list(rows[: MAX_DOCUMENTS + 1])
+    if len(found) > MAX_DOCUMENTS:
+        raise BadFilter([Problem(field="", code="too_many", message=f"more than {MAX_DOCUMENTS} match; narrow the filter")])
+    return found
+
+
+def _after(request: Request) -> str:
+    after = request.query_params.get("after", "")
+    if "\x00" in after:
+        raise Invalid([Problem(field="after", code="nul", message="must not contain NUL")])
+    return after
