@@ -17,4 +17,5 @@ urlpatterns = [
     path("", include("apps.orgs.urls")),
     path("", include("apps.roles.urls")),
     path("", include("apps.tasks.urls")),
+    path("", include("apps.dsl.urls")),
 ]

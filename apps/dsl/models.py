@@ -46,7 +46,7 @@ class PolicyRun(models.Model):
     id = models.CharField(primary_key=True, max_length=32, db_column="_id")
     org_id = models.CharField(max_length=64)
     task_key = models.CharField(max_length=255)
-    hook = models.CharField(max_length=16)
+    hook = models.CharField(max_length=16, choices=[(h.value, h.value) for h in Hook])
     script_id = models.CharField(max_length=120)
     script_version = models.IntegerField(default=0)
     script_sha256 = models.CharField(max_length=64, blank=True, default="")

@@ -14,7 +14,7 @@ from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
 from apps.dsl.models import PolicyRun
 from apps.dsl.policies import POLICIES, Hook
-from apps.dsl.scripts import SCRIPT_ID, SCRIPT_ID_LENGTH
+from apps.dsl.scripts import SCRIPT_ID_LENGTH, can_exist
 
 ERROR_LENGTH = 1000
 
@@ -64,7 +64,7 @@ class PolicyRunner:
         """One decision each, in order."""
         policy = POLICIES[hook]
         found = (self._scripts or book()).find_many(
-            (request.org_id, request.script_id) for request in requests if request.script_id and _can_exist(request.script_id)
+            (request.org_id, request.script_id) for request in requests if request.script_id and can_exist(request.script_id)
         )
         scripts = [found.get((request.org_id, request.script_id or "")) for request in requests]
         asked = [index for index, script in enumerate(scripts) if script is not None and script.hook is hook]
@@ -83,10 +83,6 @@ class PolicyRunner:
             _decision(hook, request, script, answered.get(index), now)
             for index, (request, script) in enumerate(zip(requests, scripts, strict=True))
         ]
-
-
-def _can_exist(script_id: str) -> bool:
-    return len(script_id) <= SCRIPT_ID_LENGTH and SCRIPT_ID.fullmatch(script_id) is not None
 
 
 def _decision(hook: Hook, request: PolicyRequest, script: Script | None, answer: Answer | None, now: datetime) -> PolicyDecision:

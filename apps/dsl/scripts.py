@@ -21,11 +21,14 @@ from apps.dsl import engine as engines
 from apps.dsl.book import BUILT_IN, book
 from apps.dsl.models import PolicyScript
 from apps.dsl.policies import POLICIES, Hook
+from apps.orgs import audit
+from apps.orgs.models import Change
 
 SOURCE_BYTES = 256 * 1024
 SCRIPT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*(/[A-Za-z0-9_][A-Za-z0-9_.:@+-]*){0,3}")
 SCRIPT_ID_LENGTH = 120
-RESERVED_SEGMENT = "activate"
+RESERVED_SEGMENTS = frozenset({"activate", "retire"})
+"""Verbs of the API stand behind a script id."""
 TRIES = 8
 
 Result = TypeVar("Result")
@@ -54,7 +57,8 @@ def register(*, org_id: str, script_id: str, hook: str, source: str, by: str, no
 
     def keep() -> Registered:
         versions = PolicyScript.objects.filter(org_id=org_id, script_id=script_id)
-        if versions.exclude(hook=kind).exists():
+        # An org's script may stand in for the built-in one of its name, but only to answer the same question.
+        if PolicyScript.objects.filter(org_id__in=(org_id, BUILT_IN), script_id=script_id).exclude(hook=kind).exists():
             raise OtherHook(script_id=script_id)
         script = versions.filter(sha256=digest).first()
         created = script is None
@@ -65,31 +69,31 @@ def register(*, org_id: str, script_id: str, hook: str, source: str, by: str, no
                 sha256=digest, status=PolicyScript.Status.DRAFT, created_at=now, created_by=by,
             )  # fmt: skip
             script.save(force_insert=True)
+            _record(script, old=None, by=by, now=now)
         if activate:
-            _make_active(script)
+            _make_active(script, by=by, now=now)
         return Registered(script=script, created=created)
 
     return _settled(keep)
 
 
-def activate(*, org_id: str, script_id: str, version: int) -> PolicyScript:
+def activate(*, org_id: str, script_id: str, version: int, by: str, now: datetime) -> PolicyScript:
     """Make this version the one that answers; an earlier active one is retired. Raises UnknownScript."""
 
     def switch() -> PolicyScript:
         script = _find(org_id, script_id, version)
-        _make_active(script)
+        _make_active(script, by=by, now=now)
         return script
 
     return _settled(switch)
 
 
-def retire(*, org_id: str, script_id: str, version: int) -> PolicyScript:
+def retire(*, org_id: str, script_id: str, version: int, by: str, now: datetime) -> PolicyScript:
     """From now on this version does not answer. Raises UnknownScript."""
 
     def withdraw() -> PolicyScript:
         script = _find(org_id, script_id, version)
-        script.status = PolicyScript.Status.RETIRED
-        script.save(update_fields=["status"])
+        _set_status(script, PolicyScript.Status.RETIRED, by=by, now=now)
         return script
 
     return _settled(withdraw)
@@ -114,6 +118,12 @@ def built_in_files(directory: Path) -> Iterable[Path]:
     return sorted(path for hook in Hook for path in (directory / hook).glob("*.star"))
 
 
+def can_exist(script_id: str) -> bool:
+    """Could a script be registered under this id? (Whatever could not need not be looked up.)"""
+    well_formed = len(script_id) <= SCRIPT_ID_LENGTH and SCRIPT_ID.fullmatch(script_id)
+    return bool(well_formed) and not RESERVED_SEGMENTS & set(script_id.split("/"))
+
+
 def _find(org_id: str, script_id: str, version: int) -> PolicyScript:
     script = PolicyScript.objects.filter(org_id=org_id, script_id=script_id, version=version).first()
     if script is None:
@@ -121,13 +131,23 @@ def _find(org_id: str, script_id: str, version: int) -> PolicyScript:
     return script
 
 
-def _make_active(script: PolicyScript) -> None:
-    Status = PolicyScript.Status
-    if script.status == Status.ACTIVE:
-        return
-    PolicyScript.objects.filter(org_id=script.org_id, script_id=script.script_id, status=Status.ACTIVE).update(status=Status.RETIRED)
-    script.status = Status.ACTIVE
-    script.save(update_fields=["status"])
+def _make_active(script: PolicyScript, *, by: str, now: datetime) -> None:
+    active = PolicyScript.objects.filter(org_id=script.org_id, script_id=script.script_id, status=PolicyScript.Status.ACTIVE)
+    for other in active.exclude(pk=script.pk):
+        _set_status(other, PolicyScript.Status.RETIRED, by=by, now=now)
+    _set_status(script, PolicyScript.Status.ACTIVE, by=by, now=now)
+
+
+def _set_status(script: PolicyScript, status: PolicyScript.Status, *, by: str, now: datetime) -> None:
+    if script.status != status:
+        old, script.status = script.status, status
+        script.save(update_fields=["status"])
+        _record(script, old=old, by=by, now=now)
+
+
+def _record(script: PolicyScript, *, old: str | None, by: str, now: datetime) -> None:
+    key = f"{script.script_id}@{script.version}"
+    audit.record(org_id=script.org_id, kind=Change.Kind.POLICY, key=key, old=old, new=str(script.status), by=by, at=now)
 
 
 def _settled(change: Callable[[], Result]) -> Result:
@@ -147,13 +167,12 @@ def _settled(change: Callable[[], Result]) -> Result:
 
 def _checked(script_id: str, hook: str, source: str) -> Hook:
     problems = []
-    segments = script_id.split("/") if isinstance(script_id, str) else []
-    if not segments or len(script_id) > SCRIPT_ID_LENGTH or not SCRIPT_ID.fullmatch(script_id) or RESERVED_SEGMENT in segments:
-        allowed = f"1 to {SCRIPT_ID_LENGTH} of A-Z a-z 0-9 _ . : @ + -, up to 4 parts joined by /, none of them '{RESERVED_SEGMENT}'"
-        problems.append(Problem(field="script_id", code="bad_id", message=f"must be {allowed}"))
+    if not can_exist(script_id):
+        rule = "up to 4 parts joined by /, each of A-Z a-z 0-9 _ . : @ + -, starting with a letter, a digit or _"
+        problems.append(Problem(field="script_id", code="bad_id", message=f"must be {rule}; {SCRIPT_ID_LENGTH} characters at most"))
     if hook not in set(Hook):
         problems.append(Problem(field="hook", code="not_allowed", message=f"must be one of {', '.join(Hook)}"))
-    if not isinstance(source, str) or not source.strip():
+    if not source.strip():
         problems.append(Problem(field="source", code="empty", message="must be the text of a script"))
     elif "\x00" in source or any("\ud800" <= character <= "\udfff" for character in source):
         problems.append(Problem(field="source", code="bad_text", message="holds characters that are not text"))

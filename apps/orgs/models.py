@@ -93,6 +93,7 @@ class Change(models.Model):
         ORG = "org", "Organization"
         ROLE = "role", "Role"
         SUBJECT = "subject", "Subject"
+        POLICY = "policy", "Policy script"
 
     org_id = models.CharField("org", max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices)

@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('org_id', models.CharField(max_length=64, verbose_name='org')),
-                ('kind', models.CharField(choices=[('config', 'Configuration'), ('api_key', 'API key'), ('org', 'Organization'), ('role', 'Role'), ('subject', 'Subject')], max_length=16)),
+                ('kind', models.CharField(choices=[('config', 'Configuration'), ('api_key', 'API key'), ('org', 'Organization'), ('role', 'Role'), ('subject', 'Subject'), ('policy', 'Policy script')], max_length=16)),
                 ('key', models.CharField(help_text='the config key, or the id of what changed', max_length=180)),
                 ('old', models.JSONField(null=True)),
                 ('new', models.JSONField(null=True)),

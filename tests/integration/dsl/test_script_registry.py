@@ -50,15 +50,15 @@ class TestVersions:
     def test_one_version_is_active_at_most(self):
         register(ONE, activate=True), register(TWO, activate=True)
         assert statuses() == {1: Status.RETIRED, 2: Status.ACTIVE}
-        scripts.activate(org_id="acme", script_id="mine", version=1)
+        scripts.activate(org_id="acme", script_id="mine", version=1, by="tests", now=NOON)
         assert statuses() == {1: Status.ACTIVE, 2: Status.RETIRED}
-        scripts.retire(org_id="acme", script_id="mine", version=1)
+        scripts.retire(org_id="acme", script_id="mine", version=1, by="tests", now=NOON)
         assert statuses() == {1: Status.RETIRED, 2: Status.RETIRED}
 
     def test_another_orgs_version_cannot_be_activated(self):
         register(ONE)
         with pytest.raises(scripts.UnknownScript):
-            scripts.activate(org_id="other", script_id="mine", version=1)
+            scripts.activate(org_id="other", script_id="mine", version=1, by="tests", now=NOON)
 
     def test_a_script_keeps_its_hook(self):
         register(ONE)
@@ -130,7 +130,7 @@ class TestRaces:
     def test_activations_of_all_versions_at_once_leave_one_active(self):
         for number in range(6):
             register(approve(f"return {number}"))
-        at_once(6, lambda n: scripts.activate(org_id="acme", script_id="mine", version=n + 1))
+        at_once(6, lambda n: scripts.activate(org_id="acme", script_id="mine", version=n + 1, by="tests", now=NOON))
         assert list(statuses().values()).count(Status.ACTIVE) == 1
 
 
@@ -188,9 +188,9 @@ class TestTheBook:
     def test_drafts_and_retired_versions_do_not_answer(self):
         register(ONE)
         assert self.found(ScriptBook(), "acme") is None
-        scripts.activate(org_id="acme", script_id="mine", version=1)
+        scripts.activate(org_id="acme", script_id="mine", version=1, by="tests", now=NOON)
         assert self.found(ScriptBook(), "acme") == "acme/mine@1"
-        scripts.retire(org_id="acme", script_id="mine", version=1)
+        scripts.retire(org_id="acme", script_id="mine", version=1, by="tests", now=NOON)
         assert self.found(ScriptBook(), "acme") is None
 
     def test_a_change_elsewhere_is_noticed_after_a_second_and_costs_nothing_before(self, django_assert_num_queries):
