@@ -208,7 +208,8 @@ class Client:
                     yield from following.take(chunk)
                     if following.ended:
                         return
-                raise following.cut(self._settings.url)
+                if not following.ended:
+                    raise following.cut(self._settings.url)
             except ClientError as error:
                 self._sleep(_within(tries.failed(error), until))
 
@@ -216,6 +217,7 @@ class Client:
         with self._open(call) as response:
             if response.status_code != 200:
                 call.read(Answer(status=response.status_code, headers=response.headers, body=response.read()))
+                return
             with _cut_off(response, until):
                 yield from response.iter_bytes()
 

@@ -184,7 +184,8 @@ class AsyncClient:
                             yield event
                         if following.ended:
                             return
-                raise following.cut(self._settings.url)
+                if not following.ended:
+                    raise following.cut(self._settings.url)
             except ClientError as error:
                 await self._sleep(tries.failed(error))
 
@@ -192,6 +193,7 @@ class AsyncClient:
         async with self._open(call) as response:
             if response.status_code != 200:
                 call.read(Answer(status=response.status_code, headers=response.headers, body=await response.aread()))
+                return
             async for chunk in response.aiter_bytes():
                 yield chunk
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from jobplatform_sdk.client_calls import TASKS, Call, path_of
+from jobplatform_sdk.client_calls import TASKS, Answer, Call, path_of
 from jobplatform_sdk.client_errors import BadAnswer, Unreachable
 from jobplatform_sdk.client_values import TaskEvent, read_event
 
@@ -91,14 +91,19 @@ class Following:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
         if self._one and self._last_id:
             headers["Last-Event-ID"] = self._last_id
-        return Call(method="GET", path=self._path, read=lambda answer: answer.json(), headers=headers, silence_seconds=silence_seconds)
+        return Call(method="GET", path=self._path, read=self._not_a_stream, headers=headers, silence_seconds=silence_seconds)
+
+    def _not_a_stream(self, answer: Answer) -> None:
+        if answer.status != 204:
+            raise answer.error()
+        self.ended = True  # there is nothing after the last event we had
 
     def take(self, chunk: bytes) -> list[TaskEvent]:
         """The events that `chunk` completes. Those we had before the connection broke are left out."""
         found = []
         for kind, event_id, raw in self._parser.take(chunk):
-            if event_id and kind == "status":
-                if event_id == self._last_id:
+            if event_id and kind in ("task", "status"):
+                if event_id == self._last_id and kind == "status":
                     continue
                 self._last_id = event_id
             try:

@@ -8,11 +8,11 @@ import pytest
 
 from jobplatform_sdk.client_errors import BadAnswer, NotFound, Unavailable, Unreachable
 from jobplatform_sdk.client_streams import EventParser
-from tests.unit.sdk_client.wire_server import Stream, event, hang_up, problem
+from tests.unit.sdk_client.wire_server import Reply, Stream, event, hang_up, problem
 
 
-def snapshot(status="queued"):
-    return event("task", {"task_id": "t1", "status": status})
+def snapshot(status="queued", event_id=""):
+    return event("task", {"task_id": "t1", "status": status}, event_id)
 
 
 def moved(old, new, event_id, **more):
@@ -64,6 +64,25 @@ def test_a_broken_stream_is_taken_up_where_it_broke(client, server):
     )
     assert [one.status for one in client.follow("t1")] == ["queued", "assigned", "dispatched", "running", "completed"]
     assert [seen.headers.get("last-event-id") for seen in server.seen] == [None, "2", "2", "2", "3"]
+
+
+def test_what_the_snapshot_told_is_not_told_again(client, server):
+    server.will(
+        Stream([snapshot("queued", "1"), moved("", "queued", "1")], breaks=True), Stream([moved("queued", "failed", "2")])
+    )
+    assert [one.status for one in client.follow("t1")] == ["queued", "failed"]
+    assert server.seen[1].headers["last-event-id"] == "1"
+
+
+def test_nothing_more_to_tell_is_an_end(client, server):
+    server.will(Stream([snapshot("queued", "1")], breaks=True), Reply(204, b""))
+    assert [one.status for one in client.follow("t1")] == ["queued"]
+
+
+def test_a_page_instead_of_a_stream_is_not_the_platform(client, server):
+    server.will(Reply(302, b"<html>", {"Content-Type": "text/html"}))
+    with pytest.raises(BadAnswer):
+        list(client.follow("t1"))
 
 
 def test_an_event_cut_in_half_by_a_break_is_not_glued_to_the_next(client, server):
