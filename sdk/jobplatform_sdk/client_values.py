@@ -295,11 +295,11 @@ def read_verdict(data: Json, *, line: int, task_id: str) -> Verdict:
     )  # fmt: skip
 
 
-def _task_event(r: Reader) -> TaskEvent:
-    task = read_task(r.data)
+def snapshot(task: Task) -> TaskEvent:
+    """What the stream of one task begins with."""
     return TaskEvent(
         kind="task", task_id=task.task_id, status=task.status, reason=task.reason, attempt=task.attempt, agent=task.agent,
-        at=task.times.updated, percent=task.progress, message=task.progress_message, result=task.result, task=task, data=r.data,
+        at=task.times.updated, percent=task.progress, message=task.progress_message, result=task.result, task=task, data=task.data,
     )  # fmt: skip
 
 
@@ -317,7 +317,7 @@ def _progress_event(r: Reader) -> TaskEvent:
 
 
 EVENTS: dict[str, Callable[[Reader], TaskEvent]] = {
-    "task": _task_event,
+    "task": lambda r: snapshot(read_task(r.data)),
     "status": _status_event,
     "progress": _progress_event,
     "summary": lambda r: TaskEvent(kind="summary", counts=read_counts(r.data), data=r.data),

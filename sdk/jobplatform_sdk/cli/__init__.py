@@ -1,0 +1,5 @@
+"""`jobctl`, the command line: submit tasks, watch them, steer them."""
+
+from jobplatform_sdk.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,179 @@
+"""`tasks`, `show`, and the verbs that steer: `cancel`, `approve`, `reject`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.text import Text
+
+from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, json_text, status_text
+from jobplatform_sdk.client import Client
+from jobplatform_sdk.client_errors import Refused
+from jobplatform_sdk.client_values import OPEN, HistoryItem, Task
+
+RESULT_LINES = 30
+
+
+# ---- tasks ------------------------------------------------------------------------------------------------
+
+
+def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    statuses = [*(options.status or []), *(OPEN if options.open else [])]
+    found = client.tasks(
+        limit=options.limit + 1 if options.limit and not screen.json else options.limit or None,
+        status=list(dict.fromkeys(statuses)), agent=options.agent, job_space=options.space, submitter=options.submitter,
+        created_from=options.since, created_to=options.until, priority_min=options.priority_min, priority_max=options.priority_max,
+        q=options.prefix,
+    )  # fmt: skip
+    if screen.json:
+        for task in found:
+            screen.document(task.data)
+        return Exit.FINE
+    rows = list(found)
+    if not rows:
+        screen.note("no tasks")
+        return Exit.FINE
+    shown = rows[: options.limit] if options.limit else rows
+    screen.table(
+        ("TASK", "STATUS", "PRIORITY", "AGENT", "AGE", "TOOK", "GOAL"),
+        [
+            (task.task_id, _status(task), str(task.priority), task.agent, age(task.times.created), _took(task), task.goal)
+            for task in shown
+        ],
+        flexible="GOAL",
+    )  # fmt: skip
+    if len(rows) > len(shown):
+        screen.note(f"the newest {len(shown)}; there are more: --limit")
+    return Exit.FINE
+
+
+def _status(task: Task) -> Text:
+    text = status_text(task.status)
+    if task.status == "running" and task.progress:
+        text.append(f" {task.progress:.0f}%")
+    return text
+
+
+def _took(task: Task) -> str:
+    return between(task.times.created, task.times.finished)
+
+
+# ---- show -------------------------------------------------------------------------------------------------
+
+
+def show(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    task, history = client.get(options.task_id), client.events(options.task_id)
+    if screen.json:
+        screen.document({**task.data, "events": [item.data for item in history]})
+        return Exit.FINE
+    screen.line(Text(clean(task.task_id), style="bold"), status_text(task.status))
+    for name, value in _facts(task):
+        screen.line(Text(f"  {name:<10}", style="dim"), value)
+    if task.result is not None:
+        screen.line(Text("\nResult", style="bold"))
+        _result(task.result, screen)
+    screen.line(Text("\nTimeline", style="bold"))
+    start = history[0].at if history else None
+    for item in history:
+        passed = f"+{between(start, item.at)}"
+        screen.line(Text(f"  {clock(item.at)}  {passed:>9} ", style="dim"), Text(f"{item.kind:<10}", style="dim"), *_happened(item))
+    return Exit.FINE
+
+
+def _facts(task: Task) -> list[tuple[str, str]]:
+    """(name, text) of what is known; whatever is not is left out."""
+    times, choice = task.times, task.assignment
+    priority = str(task.priority)
+    if task.priority != task.submitter_priority:
+        priority += f" (submitted with {task.submitter_priority})"
+    found = [
+        ("goal", task.goal),
+        ("intent", task.intent),
+        ("submitter", task.submitter_subject_id),
+        ("space", task.job_space_id),
+        ("mode", task.execution_mode if task.execution_mode != "auto" else ""),
+        ("priority", priority),
+        ("reason", task.reason),
+        ("agent", task.agent),
+        ("why", f"{choice.strategy}: {choice.because}" if choice else ""),
+        ("attempt", f"{task.attempt} of {task.max_attempts}" if task.attempt else ""),
+        ("progress", f"{task.progress:g}% {task.progress_message}" if not task.ended and task.progress else ""),
+        ("queue", _position(task.queue_position)),
+        ("submitted", f"{clock(times.created, date=True)} ({age(times.created)} ago)" if times.created else ""),
+        ("not before", clock(times.not_before, date=True)),
+        ("deadline", clock(times.deadline, date=True)),
+        ("stages", _stages(task)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _position(before: int | None) -> str:
+    return {None: "", 0: "next", 1: "one task is before it"}.get(before, f"{before} tasks are before it")
+
+
+def _stages(task: Task) -> str:
+    """How long it spent where."""
+    t = task.times
+    parts = [
+        ("waited", between(t.queued or t.created, t.assigned)),
+        ("to the agent", between(t.assigned, t.started or t.dispatched)),
+        ("worked", between(t.started, t.finished)),
+        ("in all", between(t.created, t.finished)),
+    ]
+    return " · ".join(f"{name} {spent}" for name, spent in parts if spent)
+
+
+def _result(result: Any, screen: Screen) -> None:
+    lines = json_text(result, indent=True).splitlines()
+    for one in lines[:RESULT_LINES]:
+        screen.line(Text(f"  {one}"))
+    if len(lines) > RESULT_LINES:
+        screen.line(Text(f"  … {len(lines) - RESULT_LINES} lines more: --json", style="dim"))
+
+
+def _happened(item: HistoryItem) -> list[str | Text]:
+    data = item.data
+    if item.kind == "transition":
+        return [status_text(str(data.get("status", ""))), str(data.get("reason") or ""), _by(data.get("actor"))]
+    if item.kind == "policy":
+        outcome = data.get("error") or json_text(data.get("output"))
+        return [f"{data.get('hook')} by {data.get('script_id') or 'no script'} →", str(outcome)]
+    if item.kind == "assignment":
+        return [f"attempt {data.get('attempt')}: {data.get('agent')}", f"({data.get('strategy')}: {data.get('because')})"]
+    if item.kind == "report":
+        outcome = "" if data.get("outcome") == "applied" else f"[{data.get('outcome')}]"
+        return [f"{data.get('agent')}: {data.get('type')}", _said(data.get("body")), outcome]
+    return [json_text(data)]
+
+
+def _by(actor: Any) -> Text:
+    return Text(f"by {clean(actor)}" if actor else "", style="dim")
+
+
+def _said(body: Any) -> str:
+    """What an agent's report says beyond its kind."""
+    body = body if isinstance(body, dict) else {}
+    percent = f"{body['percent']}%" if "percent" in body else ""
+    words = next((str(body[name]) for name in ("message", "error", "reason") if body.get(name)), "")
+    return f"{percent} {words}".strip()
+
+
+# ---- cancel, approve, reject ------------------------------------------------------------------------------
+
+
+def steer(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    verb = {"cancel": client.cancel, "approve": client.approve, "reject": client.reject}[options.command]
+    refused = 0
+    for task_id in options.task_ids:
+        try:
+            task = verb(task_id, options.reason)
+        except Refused as error:
+            screen.error(error, task_id=task_id)
+            refused += 1
+            continue
+        if screen.json:
+            screen.document(task.data)
+        else:
+            screen.line(task.task_id, status_text(task.status))
+    return Exit.REFUSED if refused else Exit.FINE

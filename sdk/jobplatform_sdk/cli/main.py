@@ -1,0 +1,52 @@
+"""From arguments to an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from jobplatform_sdk.cli import arguments, looking, submitting, watching
+from jobplatform_sdk.cli.screen import Exit, Screen
+from jobplatform_sdk.client import Client
+from jobplatform_sdk.client_calls import Patience
+from jobplatform_sdk.client_errors import ClientError, NotEnded, Refused
+
+COMMANDS = {
+    "submit": submitting.submit,
+    "bulk": submitting.bulk,
+    "watch": watching.watch,
+    "tasks": looking.tasks,
+    "show": looking.show,
+    "cancel": looking.steer,
+    "approve": looking.steer,
+    "reject": looking.steer,
+}
+
+LASTING = {"bulk", "watch"}
+"""Commands that should outlive a restart of the platform; the others had better say soon that nobody is there."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments.parser(COMMANDS).parse_args(argv)
+    screen = Screen(json=options.json)
+    patience = Patience(retries=9) if options.command in LASTING else Patience(retries=2)
+    try:
+        with Client(options.url, options.api_key, patience=patience) as client:
+            return options.run(options, client, screen)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain while closing standard output; so it gets another.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.BROKEN_PIPE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except ClientError as error:
+        screen.error(error)
+        if isinstance(error, NotEnded):
+            return Exit.NOT_COMPLETED
+        return Exit.REFUSED if isinstance(error, Refused) else Exit.UNREACHABLE
+    except (ValueError, OSError) as error:
+        screen.note(str(error))
+        return Exit.USAGE

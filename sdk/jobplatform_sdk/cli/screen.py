@@ -1,0 +1,161 @@
+"""Everything that leaves `jobctl`: JSON for programs, tables and lines for people, errors on standard error.
+
+Text that others wrote (goals, reasons, messages, ids) is cleaned before a terminal sees it, so it cannot move the
+cursor, recolour the screen or reverse the reading direction; in JSON the same characters are escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, TextIO
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobplatform_sdk.client_errors import ClientError
+
+_SPACES = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+COLOURS = {
+    "awaiting_approval": "yellow", "assigned": "cyan", "dispatched": "cyan", "running": "cyan", "awaiting_verification": "yellow",
+    "completed": "green", "failed": "bold red", "rejected": "red", "cancelled": "magenta", "expired": "red", "invalid": "bold red",
+}  # fmt: skip
+
+
+class Exit(IntEnum):
+    FINE = 0
+    NOT_COMPLETED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNREACHABLE = 4
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+def clean(text: Any) -> str:
+    """One line, printable, harmless."""
+    return _UNSAFE.sub("�", _SPACES.sub(" ", str(text)))
+
+
+def json_text(value: Any, *, indent: bool = False) -> str:
+    options = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", orjson.dumps(value, option=options).decode())
+
+
+def status_text(status: str) -> Text:
+    return Text(clean(status), style=COLOURS.get(status, ""))
+
+
+def duration(seconds: float) -> str:
+    """Two significant units: 0.12 s, 12.3 s, 4m 05s, 3h 20m, 2d 04h."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, below, names in ((86400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
+        if whole >= size:
+            return f"{whole // size}{names[0]} {whole % size // below:02}{names[1]}"
+    raise AssertionError(seconds)
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    return duration((end - start).total_seconds()) if start and end else ""
+
+
+def age(at: datetime | None) -> str:
+    return duration((datetime.now(UTC) - at).total_seconds()) if at else ""
+
+
+def clock(at: datetime | None, *, date: bool = False) -> str:
+    """Local time, to the millisecond."""
+    if at is None:
+        return ""
+    local = at.astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S") + f".{local.microsecond // 1000:03}"
+
+
+class Screen:
+    def __init__(self, *, json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.json = json
+        self._out, self._err = out or sys.stdout, err or sys.stderr
+        options: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": False}
+        self.out = Console(file=self._out, **options)
+        self.err = Console(file=self._err, stderr=err is None, **options)
+
+    @property
+    def lively(self) -> bool:
+        """Standard output is a terminal that can redraw."""
+        return not self.json and self._out.isatty() and not self.out.is_dumb_terminal
+
+    @property
+    def bar_is_welcome(self) -> bool:
+        """Standard error can show a bar, and nothing else is being written to the same terminal."""
+        return self._err.isatty() and not self.err.is_dumb_terminal and not (self.json and self._out.isatty())
+
+    # ---- for programs ----
+
+    def document(self, value: Any) -> None:
+        """One line of JSON, at once, so that a reader behind a pipe sees it."""
+        self._out.write(json_text(value) + "\n")
+        self._out.flush()
+
+    # ---- for people ----
+
+    def line(self, *parts: str | Text) -> None:
+        """Parts with a space between. Plain strings are cleaned, so whoever calls need not think of it."""
+        text = Text(" ").join(part if isinstance(part, Text) else Text(clean(part)) for part in parts if part)
+        if self._out.isatty():
+            self.out.print(text, soft_wrap=True)
+        else:
+            self._out.write(text.plain.rstrip() + "\n")
+            self._out.flush()
+
+    def block(self, text: str) -> None:
+        """Several lines of our own making, already safe."""
+        for one in text.splitlines():
+            self.line(Text(one))
+
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], *, flexible: str) -> None:
+        """Fitted to a terminal by cutting the `flexible` column; behind a pipe aligned and whole."""
+        cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+        if self._out.isatty():
+            made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            for title in titles:
+                made.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if title == flexible else None)
+            for row in cells:
+                made.add_row(*row)
+            self.out.print(made)
+            return
+        lines = [[Text(title) for title in titles], *cells]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+        for row in lines:
+            padded = (cell.plain + " " * (width - cell.cell_len) for cell, width in zip(row, widths, strict=True))
+            self._out.write("  ".join(padded).rstrip() + "\n")
+        self._out.flush()
+
+    # ---- what went wrong ----
+
+    def error(self, error: ClientError, *, task_id: str = "") -> None:
+        if self.json:
+            self.document({"error": error.json(), **({"task_id": task_id} if task_id else {})})
+        self.note(f"{task_id + ': ' if task_id else ''}{error.sentence}")
+        for one in error.errors:
+            self._complain(f"  {one}")
+        if error.status >= 500 and error.request_id:
+            self._complain(f"  request id: {error.request_id}")
+
+    def note(self, text: str) -> None:
+        self._complain(f"jobctl: {text}")
+
+    def _complain(self, text: str) -> None:
+        self._err.write(clean(text) + "\n")
+        self._err.flush()
