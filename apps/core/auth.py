@@ -19,6 +19,11 @@ class Principal:
     is_authenticated = True
 
     @property
+    def submitter(self) -> str:
+        """Of a task whose entry names none: the subject, or the org itself, by the convention for submitter ids."""
+        return f"{self.org_id}:{self.subject_id or self.org_id}"
+
+    @property
     def actor(self) -> str:
         """For histories and audit rows: the subject if there is one, and always the key."""
         return f"{self.subject_id} (key {self.key_id})" if self.subject_id else f"key {self.key_id}"

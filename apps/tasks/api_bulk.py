@@ -156,7 +156,7 @@ class BulkRun:
             if line.raw is None:
                 raise TooLarge(f"The line is larger than {LIMITS.body} bytes.")
             data = parse_json(line.raw)
-            return self.parser.parse(data)
+            return self.parser.parse(data, submitter=self.principal.submitter)
         except PlatformError as error:
             task_id = data.get("task_id") if isinstance(data, dict) else None
             return _refused(task_id[:ID_SHOWN] if isinstance(task_id, str) else None, error)

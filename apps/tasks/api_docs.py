@@ -40,7 +40,7 @@ ENTRY = _object(
         "task_priority_value": {
             "type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX, "description": "the submitter's own (also `priority`)",
         },
-        "submitter_subject_id": _string("`<org_id>:<subject>`; the org must be the key's"),
+        "submitter_subject_id": _string("`<org_id>:<subject>` of the key's org; needed only on /internal/process-task"),
         "job_space_id": _string("which candidates may do it; may stand in task_job_submission_data instead"),
         "task_execution_mode": _string("manual always waits for a person", enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
         "task_completion_timeline": _object({"due": TIME, "not_before": TIME}, "deadlines; other members are passed on"),

@@ -227,8 +227,9 @@ PARCELS = tuple(field.name for field in FIELDS if field.check in (_parcel, _beha
 
 
 class InitialJobParser:
-    def parse(self, data: Any) -> TaskEntry:
-        """The entry in `data` (decoded JSON). Raises Invalid with every problem, each with its field path."""
+    def parse(self, data: Any, *, submitter: str = "") -> TaskEntry:
+        """The entry in `data` (decoded JSON). `submitter` is used when it names none. Raises Invalid with every problem,
+        each with its field path."""
         problems: Problems = []
         if type(data) is not dict:
             _wrong_type(problems, "", "an object", data)
@@ -242,6 +243,8 @@ class InitialJobParser:
                 _wrong(problems, wire, "duplicate", f"means the same as another name of {field.wire}: send one of them")
             else:
                 found[field.name] = field.check(value, wire, problems)
+        if submitter:
+            found.setdefault("submitter_subject_id", submitter)
         for field in REQUIRED:
             if field.name not in found:
                 _wrong(problems, field.wire, "missing", "is required")
