@@ -127,7 +127,8 @@ def _walk(folder: Path, seen: Folder, leave_out: Path | None) -> Iterator[os.Dir
         below = []
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                yield entry
+                if entry.name != ".git":  # of a linked worktree
+                    yield entry
             elif not _is_skipped(Path(entry.path), leave_out):
                 below.append(Path(entry.path))
         waiting.extend(reversed(below))

@@ -106,6 +106,7 @@ class Play:
         listener = threading.Thread(target=self._listen, daemon=True, name="news")
         listener.start()
         sender = ThreadPoolExecutor(1, thread_name_prefix="submit")
+        self._progress.began = time.monotonic()
         sent = sender.submit(self._submit, client)
         moved, looked, before = time.monotonic(), 0.0, -1
         with Board(self._console, self._progress, title=f"demo · {self._folder.root.name}", agents=READS) as board:
@@ -191,7 +192,7 @@ class Play:
             priority=task.priority,
             agent=task.assignment.agent if task.assignment else "",
             because=task.assignment.because if task.assignment else "",
-            result="" if rejected else summary or f"{task.status}: {task.reason}",
+            result="" if rejected else summary or f"{task.status}: {task.reason.rpartition('CannotAnalyse: ')[2]}",
             queued=milliseconds(times.queued, times.assigned),
             dispatch=milliseconds(times.assigned, times.started),
             run=milliseconds(times.started, times.finished),

@@ -49,13 +49,14 @@ def ending(rows: Sequence[Row], *, width: int) -> Table:
     """Every decision about every file. What is too long is cut at the end, paths at their start."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", width=width, pad_edge=False)
     wide = width >= WIDE
-    room = (width - 30) * 6 // 28 if wide else (width - 30) // 2
-    for title, share in (("file", 6), ("verdict, and why", 6), ("agent, and why", 8), ("result", 8)) if wide else (
+    room = (width - 30) * 6 // 32 if wide else (width - 30) // 2
+    for title, share in (("file", 6), ("verdict, and why", 7), ("agent, and why", 10), ("result", 9)) if wide else (
         ("file\nresult", 1), ("verdict, and why\nagent, and why", 1)
     ):  # fmt: skip
         table.add_column(title, no_wrap=True, ratio=share)
     for title in ("prio", "queue", "send", "run"):
         table.add_column(title, justify="right", no_wrap=True, min_width=5)
+    table.caption, table.caption_justify = "queue, send, run: milliseconds", "right"
     for row in rows:
         name = _tail(row.name, room - 1)
         texts = [name, _verdict(row), _choice(row), _result(row)]
@@ -81,7 +82,7 @@ def _verdict(row: Row) -> Text:
 
 def _choice(row: Row) -> Text:
     """The sentence names the agent; no need to say it twice."""
-    return Text.assemble(row.agent, (f" {row.because.removeprefix(row.agent).strip()}", "bright_black")) if row.agent else Text()
+    return Text.assemble(row.agent, (f" {row.because.removeprefix(row.agent).removeprefix(" is the ").strip()}", "bright_black")) if row.agent else Text()
 
 
 def _result(row: Row) -> Text:
@@ -94,6 +95,4 @@ def _tail(name: str, room: int) -> Text:
 
 
 def _time(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.0f}s"
+    return "" if value is None else f"{value:.0f}"

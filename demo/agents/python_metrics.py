@@ -40,7 +40,8 @@ def analyse(data: bytes, path: Path, root: Path) -> dict[str, Any]:
         long_name, long_node, _ = max(functions, key=lambda entry: _length(entry[1]))
         figures["longest"] = {"name": long_name, "line": long_node.lineno, "lines": _length(long_node)}
         summary = f"{_count(len(functions), 'function')}, most complex {name} ({score}), longest {_length(long_node)} lines"
-    return {"summary": f"{summary}, {figures['documented_percent']}% documented", **figures}
+    summary = f"{summary}, {figures['documented_percent']}% documented" if data.strip() else "empty"
+    return {"summary": summary, **figures}
 
 
 def complexity(function: _Function) -> int:
