@@ -82,7 +82,10 @@ def _verdict(row: Row) -> Text:
 
 def _choice(row: Row) -> Text:
     """The sentence names the agent; no need to say it twice."""
-    return Text.assemble(row.agent, (f" {row.because.removeprefix(row.agent).removeprefix(" is the ").strip()}", "bright_black")) if row.agent else Text()
+    if not row.agent:
+        return Text()
+    why = row.because.removeprefix(row.agent).removeprefix(" is the ").strip()
+    return Text.assemble(row.agent, (f" {why}", "bright_black"))
 
 
 def _result(row: Row) -> Text:
