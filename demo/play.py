@@ -172,14 +172,23 @@ class Play:
         console.print(ending(rows[: self._rows_shown], width=min(console.width, 200)))
         if len(rows) > self._rows_shown:
             self._say(f"… and {len(rows) - self._rows_shown} more files (--rows shows more)")
-        started = sorted((task for task in tasks.values() if task.times.started), key=lambda task: task.times.started)
-        names = {task_id: found.name for task_id, found in self._files.items()}
-        admitted = [names[task_id] for task_id in self._files if tasks[task_id].status != "rejected"]
-        moved = reordering(admitted, [names[task.task_id] for task in started], count=8)
-        if moved:
-            self._say("The priority policy reordered them; those that moved most:", "bold")
-            console.print(reorderings(moved, {names[task.task_id]: task.priority for task in started}))
-            console.print()
+        self._show_order(tasks)
+
+    def _show_order(self, tasks: dict[str, Task]) -> None:
+        """Of one job space, since each has a queue and agents of its own: the one with the most tasks."""
+        by_space: dict[str, list[str]] = {}
+        for task_id, task in tasks.items():
+            if task.times.started:
+                by_space.setdefault(task.job_space_id, []).append(task_id)
+        if not by_space:
+            return
+        space, submitted = max(by_space.items(), key=lambda pair: len(pair[1]))
+        started = sorted(submitted, key=lambda task_id: tasks[task_id].times.started)
+        names = {task_id: self._files[task_id].name for task_id in submitted}
+        moved = reordering([names[one] for one in submitted], [names[one] for one in started], count=8)
+        self._say(f"The priority policy reordered the {len(submitted)} tasks of {space}; those that moved most:", "bold")
+        self._console.print(reorderings(moved, {names[task_id]: tasks[task_id].priority for task_id in submitted}))
+        self._console.print()
 
     def _row(self, task_id: str, task: Task) -> Row:
         found, rejected, times = self._files[task_id], task.status == "rejected", task.times
