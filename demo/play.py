@@ -186,6 +186,8 @@ class Play:
         started = sorted(submitted, key=lambda task_id: tasks[task_id].times.started)
         names = {task_id: self._files[task_id].name for task_id in submitted}
         moved = reordering([names[one] for one in submitted], [names[one] for one in started], count=8)
+        if all(before == after for _, before, after in moved):
+            return
         self._say(f"The priority policy reordered the {len(submitted)} tasks of {space}; those that moved most:", "bold")
         self._console.print(reorderings(moved, {names[task_id]: tasks[task_id].priority for task_id in submitted}))
         self._console.print()

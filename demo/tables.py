@@ -77,7 +77,9 @@ def reorderings(moved: Sequence[tuple[str, int, int]], priorities: dict[str, int
 
 
 def _verdict(row: Row) -> Text:
-    return Text.assemble(("✓ ", "green") if row.accepted else ("✗ ", "yellow"), row.verdict)
+    """A reason that begins with the file's name need not say it again."""
+    why = row.verdict.removeprefix(row.name.rpartition("/")[2]).strip()
+    return Text.assemble(("✓ ", "green") if row.accepted else ("✗ ", "yellow"), why)
 
 
 def _choice(row: Row) -> Text:
