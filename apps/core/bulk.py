@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
+import orjson
 from django.db import IntegrityError, connections, models, router, transaction
 
 from apps.core import ids
@@ -35,6 +37,29 @@ class Change:
 def atomic(model: type[models.Model]) -> AbstractContextManager[None]:
     """A transaction on the model's database, as short as the caller keeps it (MongoDB: none; nothing may rely on it)."""
     return transaction.atomic(using=router.db_for_write(model))
+
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+def new(model: type[Row], **values: Any) -> Row:
+    """An unsaved row, as `model(**values)` makes it, in less than half the time: thousands are made a second."""
+    defaults, made = _defaults(model)
+    row = {**defaults, **values}
+    if len(row) != len(defaults):
+        raise TypeError(f"{model.__name__} has no field {', '.join(sorted(values.keys() - defaults.keys()))}")
+    for name, make in made:
+        if name not in values:
+            row[name] = make()
+    return model(*row.values())
+
+
+@lru_cache(maxsize=64)
+def _defaults(model: type[models.Model]) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
+    """Each field in the model's order with its default, and those whose default is made anew for each row."""
+    fields = model._meta.concrete_fields
+    made = [(field.attname, field.default) for field in fields if field.has_default() and callable(field.default)]
+    return {field.attname: field.get_default() for field in fields}, made
 
 
 def insert(rows: Iterable[models.Model]) -> None:
@@ -116,12 +141,18 @@ def _prepare(connection: Any, field: models.Field) -> Callable[[Any], Any] | Non
     return lambda value: field.get_db_prep_save(value, connection)
 
 
+@lru_cache(maxsize=1024)  # the rows of a batch share their instants
 def _sqlite_instant(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
 def _sqlite_json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # what only the slower one can say: integers beyond 64 bits, keys that are no text
+        return json.dumps(value)
 
 
 def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
@@ -141,7 +172,7 @@ def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             statement,
-            [[getattr(row, name) if prepare is None else prepare(getattr(row, name)) for name, prepare in encoders] for row in rows],
+            [[row[name] if prepare is None else prepare(row[name]) for name, prepare in encoders] for row in map(vars, rows)],
         )
     for row in rows:
         row._state.adding, row._state.db = False, alias

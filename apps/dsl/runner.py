@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.core import ids
+from apps.core import bulk, ids
 from apps.dsl import answers
 from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
@@ -48,7 +48,8 @@ class PolicyDecision:
     def row(self) -> PolicyRun:
         """The record of it, unsaved."""
         request = self.request
-        return PolicyRun(
+        return bulk.new(
+            PolicyRun,
             id=ids.time_ordered(), org_id=request.org_id, task_key=request.task_key, hook=self.hook, script_id=self.script_id,
             script_version=self.script_version, script_sha256=self.script_sha256, input=request.input, output=self.output,
             error=self.error, duration_us=self.duration_us, config_version=request.config_version, at=self.at,

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import models
 
-from apps.core import clock, ids
+from apps.core import bulk, clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem, Refused, Unavailable
 from apps.core.redis import RedisDown
@@ -225,7 +225,8 @@ def _approval(entry: TaskEntry, decision: PolicyDecision) -> tuple[TaskStatus, s
 def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -> Task:
     entry = case.entry
     default_s = config.task_timeline_default_s
-    return Task(
+    return bulk.new(
+        Task,
         key=case.key,
         org_id=principal.org_id,
         task_id=entry.task_id,

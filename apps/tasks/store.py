@@ -155,7 +155,8 @@ class TaskStore:
 
 
 def _transition(task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None) -> Transition:
-    return Transition(
+    return bulk.new(
+        Transition,
         id=ids.time_ordered(),
         task_key=task.key,
         org_id=task.org_id,
