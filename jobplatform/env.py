@@ -32,6 +32,7 @@ VARIABLES = (
     Variable(name="REDIS_PREFIX", default="jp", meaning="prefix of every Redis key, so platforms can share a server"),
     Variable(name="NATS_URL", default="(that of a running `up`)", meaning="the wire to agents (JetStream on)"),
     Variable(name="NATS_SYNC_INTERVAL", default="", meaning="JetStream sync_interval of the embedded server; empty: its default"),
+    Variable(name="NATS_REPLICAS", default="1", meaning="copies of each stream in a NATS cluster: 3 survive the loss of a server"),
     Variable(name="DATABASE_URL", default="sqlite:///var/platform.sqlite3", meaning="Django's own tables, orgs, roles, scripts"),
     Variable(name="TASKS_DATABASE_URL", default="", meaning="tasks and their history; empty: the same database; mongodb://…: MongoDB"),
     Variable(name="CELERY_BROKER_URL", default="(REDIS_URL)", meaning="Celery's broker; amqp://… for RabbitMQ"),

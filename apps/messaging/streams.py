@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.conf import settings
 
 from apps.messaging import subjects
 from jobplatform_sdk.link import Link, LinkDown
@@ -141,7 +142,7 @@ async def _ensure_stream(link: Link, name: str, subject: str, life_seconds: int)
         "max_consumers": -1,
         "max_msgs": -1,
         "max_bytes": -1,
-        "num_replicas": 1,
+        "num_replicas": settings.NATS_REPLICAS,
     }
     try:
         await call(link, f"STREAM.CREATE.{name}", config)
