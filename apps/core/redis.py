@@ -22,6 +22,9 @@ RedisDown = (
 )
 """What a Redis that is away raises. Handled where work can go on without it."""
 
+Refused = redis.exceptions.ResponseError
+"""The server is there and says no."""
+
 log = logging.getLogger(__name__)
 
 

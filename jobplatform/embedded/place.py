@@ -82,7 +82,8 @@ class Place:
             at = host if name == "web" else "127.0.0.1"
             if port:
                 if not _is_free(at, port):
-                    raise Taken(f"port {port} for {name} is in use{_owner(port)}. Choose another with --{_option(name)} (0: any free one)")
+                    another = f"Choose another with --{_option(name)} (0: any free one)"
+                    raise Taken(f"port {port} for {name} is in use{owner_of_port(port)}. {another}")
                 chosen[name] = port
             else:
                 chosen[name] = _free_port(at, before.get(name), exclude=chosen.values())
@@ -135,7 +136,8 @@ def _free_port(host: str, before: int | None, *, exclude: Iterable[int]) -> int:
     raise Taken("no free port found")
 
 
-def _owner(port: int) -> str:
+def owner_of_port(port: int) -> str:
+    """` by NAME (pid N)`, as far as we may see; empty when nobody listens."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
