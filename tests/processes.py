@@ -149,17 +149,12 @@ class Rows:
 
     def statuses(self, org_id: str) -> dict[str, int]:
         """How many tasks of the org are in each status."""
-        found: dict[str, int] = {}
-        for status in self._column("tasks_task", "status", org_id):
-            found[status] = found.get(status, 0) + 1
-        return found
-
-    def _column(self, table: str, column: str, org_id: str) -> list[Any]:
         if self._mongodb_url:
             with self._client() as client:
-                return [row[column] for row in client.get_default_database()[table].find({"org_id": org_id}, {column: 1})]
+                groups = [{"$match": {"org_id": org_id}}, {"$group": {"_id": "$status", "count": {"$sum": 1}}}]
+                return {row["_id"]: row["count"] for row in client.get_default_database()["tasks_task"].aggregate(groups)}
         with sqlite3.connect(f"file:{self._file}?mode=ro", uri=True, timeout=20) as connection:
-            return [row[0] for row in connection.execute(f"SELECT {column} FROM {table} WHERE org_id = ?", (org_id,))]
+            return dict(connection.execute("SELECT status, count(*) FROM tasks_task WHERE org_id = ? GROUP BY status", (org_id,)))
 
     def _all(self, table: str, org_id: str) -> list[dict[str, Any]]:
         if self._mongodb_url:

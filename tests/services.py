@@ -50,10 +50,16 @@ class Server:
         self._ready = re.compile(ready)
         self._env = {**os.environ, **(env or {})}
         self._lines: deque[str] = deque(maxlen=400)
+        self._settled = threading.Event()
         self.process: subprocess.Popen[str] | None = None
         self.ready_line = ""
 
     def start(self, timeout: float = 30.0) -> None:
+        self.begin()
+        self.wait_ready(timeout)
+
+    def begin(self) -> None:
+        """Start it; do not wait."""
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -64,10 +70,12 @@ class Server:
             env=self._env,
             preexec_fn=die_with_parent,
         )
-        settled = threading.Event()
+        self._settled = threading.Event()
         self.ready_line = ""
-        threading.Thread(target=self._pump, args=(self.process, settled), daemon=True, name=f"{self.name}-output").start()
-        if not settled.wait(timeout) or not self.ready_line:
+        threading.Thread(target=self._pump, args=(self.process, self._settled), daemon=True, name=f"{self.name}-output").start()
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        if not self._settled.wait(timeout) or not self.ready_line:
             self.kill()
             raise RuntimeError(f"{self.name} did not start: {' '.join(self.command)}\n{self.output()}")
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import Stack
+from tests.stacks import Org, running, stores
+
+
+@pytest.fixture(scope="session", params=stores("stack"))
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A whole platform of real processes; its tasks on SQLite, and again on MongoDB's wire protocol."""
+    with running(tmp_path_factory.mktemp("stack") / request.param, request.param) as platform:
+        yield platform
+
+
+@pytest.fixture
+def make_org(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Org]]:
+    """`make_org(agents={"ada": {}}, max_attempts=2)`: an org of this test's own, gone with its processes afterwards."""
+    with ExitStack() as orgs:
+
+        def make(**wishes: Any) -> Org:
+            return orgs.enter_context(Org(stack, tmp_path / "history", **wishes))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def org(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Org]:
+    """An org with two agents, both up; shared by all tests that need no more than that."""
+    with Org(stack, tmp_path_factory.mktemp("history"), agents={"ada": {}, "bo": {}}, lease_seconds=8, retry_backoff_s=0.2) as found:
+        found.start("ada", "bo")
+        yield found

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import Stack
+from tests.stacks import Org, running, stores
+
+
+@pytest.fixture(scope="session", params=stores("faults"))
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A platform to be hurt. Each fault finds it healed from the one before: that is part of the test."""
+    with running(tmp_path_factory.mktemp("faults") / request.param, request.param) as platform:
+        yield platform
+
+
+@pytest.fixture
+def org(stack: Stack, tmp_path) -> Iterator[Org]:
+    """An org with two agents up. Its lease is as short as heartbeats (every 5 s) allow."""
+    with Org(stack, tmp_path / "history", agents={"ada": {}, "bo": {}}, lease_seconds=8, retry_backoff_s=0.2) as found:
+        found.start("ada", "bo")
+        yield found
