@@ -15,7 +15,7 @@ from apps.messaging.connection import CALL_SECONDS, Wire, wire
 from jobplatform_sdk.link import LinkDown
 from jobplatform_sdk.pull import Pull
 
-BUFFER_SECONDS = 30.0
+BUFFER_SECONDS = 10.0
 """Messages held longer than this were not asked for in time; the server gives them to somebody else soon."""
 
 

@@ -17,6 +17,8 @@ from jobplatform_sdk.link import Link, LinkDown
 log = logging.getLogger(__name__)
 
 ACK_WAIT_SECONDS = 60
+LISTENER_ACK_WAIT_SECONDS = 15
+"""What a listener that died had fetched comes to the next one after so long. Applying a report twice is harmless."""
 MAX_DELIVER = 5
 MAX_ACK_PENDING = 4096
 DELIVERY_LIFE_SECONDS = 24 * 3600
@@ -50,7 +52,15 @@ async def call(link: Link, name: str, body: dict[str, Any]) -> dict[str, Any]:
 async def ensure_streams(link: Link) -> None:
     await _ensure_stream(link, subjects.DELIVERIES, subjects.ALL_DELIVERIES, DELIVERY_LIFE_SECONDS)
     await _ensure_stream(link, subjects.REPORTS, subjects.ALL_REPORTS, REPORT_LIFE_SECONDS)
-    await ensure_consumer(link, subjects.REPORTS, subjects.LISTENER, subjects.ALL_REPORTS, max_deliver=-1, max_ack_pending=20_000)
+    await ensure_consumer(
+        link,
+        subjects.REPORTS,
+        subjects.LISTENER,
+        subjects.ALL_REPORTS,
+        ack_wait_seconds=LISTENER_ACK_WAIT_SECONDS,
+        max_deliver=-1,
+        max_ack_pending=20_000,
+    )
 
 
 async def ensure_agents(link: Link, tokens: Iterable[str], *, ack_wait_seconds: float = ACK_WAIT_SECONDS) -> None:
