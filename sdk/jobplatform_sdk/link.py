@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2.0
 PING_SECONDS = 5
+WATCH_SECONDS = 0.5
 FLUSH_SECONDS = 5
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 2.0
 NO_RESPONDERS = "503"
@@ -87,11 +88,19 @@ class Listening:
         """With `drain`, what the server sent before it knew is still received."""
         self._link.listening.discard(self)
         current, self.current = self.current, None
-        if current is not None and self._link.is_up:
-            try:
-                await (current.drain() if drain else current.unsubscribe())
-            except NatsError as error:
-                log.debug("nats.unsubscribe_failed", extra={"subject": self.subject, "error": str(error)})
+        client = self._link.client
+        if current is None or client is None:
+            return
+        try:
+            if drain:
+                # First the server forgets it: nats-py's own drain may forget it before that.
+                await client._send_unsubscribe(current._id)
+                await round_trip(client)
+                await current.drain()
+            else:
+                await current.unsubscribe()
+        except (NatsError, OSError) as error:
+            log.debug("nats.unsubscribe_failed", extra={"subject": self.subject, "error": str(error)})
 
 
 class Link:
@@ -107,8 +116,10 @@ class Link:
         self._refusals = 0
         self._on_up: list[Callable[[], None]] = []
         self._on_refused: list[Callable[[int], None]] = []
-        self._client: Client | None = None
+        self.client: Client | None = None
+        """nats-py's, while the connection is there."""
         self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
         self._up = asyncio.Event()
         self._pending: dict[str, tuple[_Batch, int]] = {}
         self._answers: dict[str, asyncio.Future[Msg]] = {}
@@ -124,6 +135,7 @@ class Link:
             self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
+        self._closing = True
         if self._keeper is not None:
             keeper, self._keeper = self._keeper, None
             keeper.cancel()
@@ -136,7 +148,7 @@ class Link:
     @property
     def max_payload(self) -> int:
         """Bytes; a guess until first connected."""
-        return self._client.max_payload if self._client is not None else 1024 * 1024
+        return self.client.max_payload if self.client is not None else 1024 * 1024
 
     def on_up(self, callback: Callable[[], None]) -> None:
         """Call it on the loop each time the connection is there (again), subscriptions included."""
@@ -148,7 +160,8 @@ class Link:
 
     async def wait_up(self, timeout_seconds: float | None = None) -> bool:
         try:
-            await asyncio.wait_for(self._up.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._up.wait()
         except TimeoutError:
             return False
         return True
@@ -156,7 +169,7 @@ class Link:
     async def _keep(self) -> None:
         wait = FIRST_WAIT_SECONDS
         was_up = True
-        while True:
+        while not self._closing:
             closed = asyncio.Event()
             try:
                 client = await self._connect(closed)
@@ -174,11 +187,21 @@ class Link:
             was_up = True
             try:
                 if await self._start(client):
-                    await closed.wait()
+                    await self._watch(client, closed)
                 log.info("nats.lost")
             finally:
                 self._lost()
                 await _quietly_close(client)
+
+    async def _watch(self, client: Client, closed: asyncio.Event) -> None:
+        """Until the connection is lost. nats-py does not always say so: an error while closing keeps its callback from
+        being called. And its waiting may swallow our cancellation on Python 3.11, hence `_closing`."""
+        while client.is_connected and not closed.is_set() and not self._closing:
+            try:
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await closed.wait()
+            except TimeoutError:
+                continue
 
     def _count_refusal(self, error: str) -> None:
         if "authorization" in error or "authentication" in error:
@@ -213,12 +236,12 @@ class Link:
 
     async def _start(self, client: Client) -> bool:
         """Subscriptions first, then say that we are up. False when the connection broke meanwhile."""
-        self._client = client
+        self.client = client
         try:
             again = list(self.listening)
             for listening in again:
                 listening.current = await client.subscribe(listening.subject, listening.queue, listening.receive)
-            await client.flush(FLUSH_SECONDS)
+            await round_trip(client)
         except (NatsError, OSError) as error:
             log.info("nats.lost_again", extra={"error": str(error)})
             return False
@@ -228,7 +251,7 @@ class Link:
         return True
 
     def _lost(self) -> None:
-        self._client = None
+        self.client = None
         self._up.clear()
         for listening in self.listening:
             listening.current = None
@@ -247,11 +270,11 @@ class Link:
         been missed: the connection was away and the subscription is there again."""
         listening = Listening(self, subject, receive, queue, on_gap)
         self.listening.add(listening)
-        client = self._client
+        client = self.client
         if client is not None and self._up.is_set():
             try:
                 listening.current = await client.subscribe(subject, queue, receive)
-                await client.flush(FLUSH_SECONDS)
+                await round_trip(client)
             except (NatsError, OSError) as error:
                 # A late answer to a given-up ping would confuse nats-py; a new connection subscribes again.
                 log.info("nats.subscribe_failed", extra={"subject": subject, "error": str(error)})
@@ -260,7 +283,7 @@ class Link:
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
         """Fire and forget; False when it could not even be tried."""
-        client = self._client
+        client = self.client
         if client is None:
             return False
         try:
@@ -279,7 +302,8 @@ class Link:
         try:
             if not await self.publish(subject, payload, f"{self.inbox}.answer.{token}"):
                 raise LinkDown("NATS is away.")
-            message = await asyncio.wait_for(answer, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                message = await answer
         except TimeoutError:
             raise LinkDown("No answer came.") from None
         finally:
@@ -300,7 +324,7 @@ class Link:
         LinkDown (NobodyThere: no stream) or NotStored. Raises nothing."""
         if not messages:
             return []
-        client = self._client
+        client = self.client
         if client is None:
             return [LinkDown("NATS is away.")] * len(messages)
         batch = _Batch(len(messages))
@@ -319,7 +343,8 @@ class Link:
             except (NatsError, OSError) as error:
                 self._settle(token, LinkDown(str(error) or type(error).__name__))
         try:
-            await asyncio.wait_for(batch.done, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await batch.done
         except TimeoutError:
             pass
         finally:
@@ -350,6 +375,12 @@ class Link:
 def status(message: Msg) -> str:
     """The status code of a message without content, or ""."""
     return message.headers.get("Status", "") if message.headers and not message.data else ""
+
+
+async def round_trip(client: Client) -> None:
+    """Everything sent before has reached the server, and what it had sent by then is here."""
+    await client.flush(FLUSH_SECONDS)  # its ping overtakes what nats-py has not written yet…
+    await client.flush(FLUSH_SECONDS)  # …which by now is written
 
 
 async def _quietly_close(client: Client) -> None:

@@ -68,7 +68,8 @@ class Reporter:
 
     async def drained(self, timeout_seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._none.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._none.wait()
         except TimeoutError:
             return False
         return True

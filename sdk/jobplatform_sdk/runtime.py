@@ -29,10 +29,10 @@ from jobplatform_sdk.pull import Pull
 from jobplatform_sdk.reporter import Reporter
 from jobplatform_sdk.task import BadDelivery, Task, read_task
 from jobplatform_sdk.threads import Threads
+from jobplatform_sdk.version import VERSION
 
 log = logging.getLogger("jobplatform_sdk.agent")
 
-VERSION = "1.0.0"
 ACCEPT_AFTER_SECONDS = 0.02
 REMEMBERED = 20_000
 """Attempts that are over; a repeated delivery of one is only acknowledged again."""
@@ -314,7 +314,8 @@ class Runtime:
                     subjects.heartbeat(self._settings.token), self._heartbeat(keys[start : start + RUNNING_PER_HEARTBEAT])
                 )
             try:
-                await asyncio.wait_for(self._beat_now.wait(), self._settings.heartbeat_seconds)
+                async with asyncio.timeout(self._settings.heartbeat_seconds):
+                    await self._beat_now.wait()
             except TimeoutError:
                 continue
 

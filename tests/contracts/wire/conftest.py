@@ -30,8 +30,7 @@ class Broker:
             shutil.rmtree(self._directory / name, ignore_errors=True)
 
 
-@pytest.fixture
-def broker(tmp_path, settings):
+def broker_for(tmp_path, settings):
     from apps.messaging import connection
 
     broker = Broker(tmp_path / "nats")
@@ -44,15 +43,18 @@ def broker(tmp_path, settings):
 
 
 @pytest.fixture
+def broker(tmp_path, settings):
+    yield from broker_for(tmp_path, settings)
+
+
+@pytest.fixture
 def wire(nats):
     from apps.messaging import connection
 
-    connection.reset()
     current = connection.wire()
     assert current.wait_up(10)
     current.ensure_streams()
-    yield current
-    connection.reset()
+    return current
 
 
 @pytest.fixture

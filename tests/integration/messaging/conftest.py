@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
-from tests.contracts.wire.conftest import Broker
+from tests.contracts.wire.conftest import Broker, broker_for
 from tests.services import die_with_parent
 
 
@@ -128,24 +129,12 @@ class Running:
 
 @pytest.fixture
 def desk(nats):
-    from apps.messaging import connection
-
-    connection.reset()
-    yield Desk(nats)
-    connection.reset()
+    return Desk(nats)
 
 
 @pytest.fixture
-def broker(tmp_path, settings):
-    from apps.messaging import connection
-
-    broker = Broker(tmp_path / "nats")
-    broker.up()
-    settings.NATS_URL = broker.url
-    connection.reset()
-    yield broker
-    connection.reset()
-    broker.kill()
+def broker(tmp_path, settings) -> Iterator[Broker]:
+    yield from broker_for(tmp_path, settings)
 
 
 @pytest.fixture
