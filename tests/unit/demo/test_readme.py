@@ -1,0 +1,46 @@
+"""What the README says is what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from apps.orgs import config_keys
+from jobplatform import env
+
+ROOT = Path(__file__).resolve().parents[3]
+README = (ROOT / "README.md").read_text()
+PAGES = [path for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")] if path.exists()]
+
+
+def table(*rows):
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def environment_table():
+    rows = ((f"`{one.name}`", f"`{one.default}`" if one.default else "", one.meaning) for one in env.VARIABLES)
+    return table(("variable", "default", "meaning"), ("---", "---", "---"), *rows)
+
+
+def org_config_table():
+    rows = ((f"`{key.name}`", key.rule.type, f"`{json.dumps(key.default)}`", key.meaning) for key in config_keys.TABLE.values())
+    return table(("key", "value", "default", "meaning"), ("---", "---", "---", "---"), *rows)
+
+
+@pytest.mark.parametrize("wanted", [environment_table, org_config_table])
+def test_the_configuration_tables_are_those_of_the_code(wanted):
+    assert wanted() in README, f"README.md should hold:\n{wanted()}"
+
+
+@pytest.mark.parametrize("name", ["word_counter.py", "no_essays.star"])
+def test_the_examples_are_shown_as_they_are(name):
+    assert f"```python\n{(ROOT / 'examples' / name).read_text()}```" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
