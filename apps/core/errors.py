@@ -91,11 +91,11 @@ class Invalid(PlatformError):
 class Refused(PlatformError):
     """A policy said no."""
 
-    status, code, sentence, shown = 422, "refused", "The task was refused.", ("reason",)
+    status, code, sentence, shown = 422, "refused", "The task was refused.", ("reason", "task_id")
 
 
 class Unassignable(PlatformError):
-    status, code, sentence = 409, "unassignable", "No agent could be assigned"
+    status, code, sentence, shown = 409, "unassignable", "No agent could be assigned", ("reason", "task_id")
 
 
 class Unavailable(PlatformError):
