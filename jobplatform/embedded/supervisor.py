@@ -16,8 +16,8 @@ from jobplatform.embedded.child import Death, Patience, Running, how_it_ended
 from jobplatform.embedded.console import Console
 from jobplatform.embedded.servers import Child
 
-START_SECONDS = 60.0
-"""A child that is not healthy by then is taken for dead."""
+START_SECONDS = 120.0
+"""A child that is not healthy by then is taken for dead. Generous: a busy machine starts slowly, and a dead child is noticed anyway."""
 STOP_SECONDS = 18.0
 """All stages of stopping together."""
 _PROBE_SECONDS = 0.05
