@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from jobplatform_sdk.client_calls import TASKS, Answer, Call, complete
+from jobplatform_sdk.client_calls import TASKS, Answer, Call, complete, written
 from jobplatform_sdk.client_errors import BadAnswer, ClientError, Unavailable, Unreachable
 from jobplatform_sdk.client_streams import Lines
 from jobplatform_sdk.client_values import Verdict, read_verdict
@@ -92,15 +92,12 @@ class Cutter:
         self._number, self._lines, self._bytes = 0, [], 0
 
     def add(self, entry: Mapping[str, Any], seconds: float) -> Batch | None:
-        """`seconds` is how long the source took for this entry. TypeError when it is not an object that JSON can say."""
+        """`seconds` is how long the source took for this entry. TypeError when it is no mapping, ValueError when JSON cannot say it."""
         self._number += 1
         if not isinstance(entry, Mapping):
             raise TypeError(f"Entry {self._number} is a {type(entry).__name__}, not a mapping.")
         whole = complete(entry)
-        try:
-            raw = orjson.dumps(whole)
-        except orjson.JSONEncodeError as error:
-            raise TypeError(f"Entry {self._number} cannot be written as JSON: {error}.") from None
+        raw = written(whole, f"Entry {self._number}")
         self._lines.append(_Line(number=self._number, task_id=str(whole["task_id"]), raw=raw))
         self._bytes += len(raw)
         full = len(self._lines) >= LINES_MAX or self._bytes >= BYTES_MAX or seconds >= SLOW_SECONDS

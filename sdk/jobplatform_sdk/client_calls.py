@@ -163,7 +163,14 @@ class Call(Generic[T]):
 
 
 def _post(path: str, body: Json, read: Callable[[Answer], T], **more: Any) -> Call[T]:
-    return Call(method="POST", path=path, read=read, body=orjson.dumps(body), headers={"Content-Type": "application/json"}, **more)
+    return Call(method="POST", path=path, read=read, body=written(body, "The body"), headers={"Content-Type": "application/json"}, **more)
+
+
+def written(body: Json, what: str) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"{what} cannot be written as JSON: {error}.") from None
 
 
 def path_of(task_id: str, *rest: str) -> str:
@@ -319,7 +326,8 @@ def unreachable(error: httpx.HTTPError, *, origin: str, call: Call[Any]) -> Clie
     elif sent:
         sentence = f"{origin} broke off the connection."
     else:
-        sentence = f"Cannot connect to {origin}: {str(error).rstrip('.') or type(error).__name__}."
+        why = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".") or type(error).__name__
+        sentence = f"Cannot connect to {origin}: {why}."
     return Unreachable(sentence, code="unreachable", request_id=call.request_id, facts={"sent": sent})
 
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobplatform_sdk.cli.screen import clean, duration, status_text
+from jobplatform_sdk.cli.screen import clean, duration, fitted, status_text
 from jobplatform_sdk.client_errors import Refused
 from jobplatform_sdk.client_values import STATUSES, TERMINAL, TaskEvent
 
@@ -21,7 +21,10 @@ KEPT = 200
 """Watching all tasks, only the latest movers are kept."""
 WORKING = ("assigned", "dispatched", "running", "awaiting_verification")
 MISSING = "not found"
-BAR_WIDTH = 20
+
+
+def bar_width(width: int) -> int:
+    return 20 if width >= 100 else 10
 
 
 @dataclass(kw_only=True)
@@ -74,8 +77,8 @@ class Board:
         """Whether it tells anything new about a task that is watched."""
         with self._lock:
             if event.kind == "summary":
-                self.counts = Counter(event.counts)
-                return self.everybody
+                before, self.counts = self.counts, Counter(event.counts)
+                return self.everybody and before != self.counts
             if event.kind == "status" and self.everybody:
                 self.counts[event.status] += 1
                 if event.old:
@@ -148,14 +151,17 @@ class Board:
         if self.everybody:
             shown = rows[::-1][:room]
         elif len(rows) > room:
-            shown = sorted(rows, key=lambda row: (row.status not in WORKING, not row.ended or row.status == "completed", row.ended))[:room]
+            shown = sorted((row for row in rows if row.status != "completed"), key=_interest)[:room]
         else:
             shown = rows
-        hidden = len(rows) - len(shown)
-        below = Text(f"… and {hidden} more", style="dim") if hidden and not self.everybody else Text("")
-        return Group(self._head(), Text(""), self._table(shown, now, width, titles=True), below)
+        drawn: list[RenderableType] = [self._head(width)]
+        if shown:
+            drawn += [Text(""), self._table(shown, now, width, titles=True)]
+        if not self.everybody and 0 < len(shown) < len(rows):
+            drawn.append(Text(f"… and {len(rows) - len(shown):,} more", style="dim"))
+        return Group(*drawn)
 
-    def _head(self) -> RenderableType:
+    def _head(self, width: int) -> RenderableType:
         if self.everybody:
             counts = {status: self.counts[status] for status in STATUSES if self.counts[status] > 0}
         else:
@@ -167,29 +173,29 @@ class Board:
             return line
         ended, total = len(self.rows) - len(self._open), len(self.rows)
         grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_row(ProgressBar(total=total, completed=ended, width=BAR_WIDTH), Text(f"{ended:,} of {total:,} ended"), line)
+        grid.add_row(ProgressBar(total=total, completed=ended, width=bar_width(width)), Text(f"{ended:,} of {total:,} ended"), line)
         return grid
 
     def _table(self, rows: list[Row], now: datetime, width: int, *, titles: bool) -> Table:
-        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=titles, expand=False)
-        made.add_column("TASK", no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 12))
-        made.add_column("STATUS", no_wrap=True)
-        made.add_column("PROGRESS", no_wrap=True)
-        made.add_column("AGENT", no_wrap=True, overflow="ellipsis", max_width=max(width // 6, 8))
-        made.add_column("TIME", no_wrap=True, justify="right")
-        made.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-        for row in rows:
-            made.add_row(
-                Text(clean(row.task_id)), status_text(row.status or "…"), _bar(row), Text(clean(row.agent)), Text(row.took(now)),
-                Text(clean(row.message), style="dim"),
-            )  # fmt: skip
-        return made
+        cells = [
+            (
+                Text(clean(row.task_id)), status_text(row.status or "…"), _bar(row, width), Text(clean(row.agent)),
+                Text(row.took(now), justify="right"), Text(clean(row.message), style="dim"),
+            )
+            for row in rows
+        ]  # fmt: skip
+        return fitted(("TASK", "STATUS", "PROGRESS", "AGENT", "TIME", ""), cells, ("TASK", ""), header=titles)
 
 
-def _bar(row: Row) -> RenderableType:
+def _interest(row: Row) -> int:
+    """Who is worth a line when there are too few: those at work, then what went wrong, then those who wait."""
+    return 0 if row.status in WORKING else 1 if row.ended else 2
+
+
+def _bar(row: Row, width: int) -> RenderableType:
     percent = 100.0 if row.status == "completed" else row.percent
     if row.status not in (*WORKING, "completed"):
         return Text("")
     grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_row(ProgressBar(total=100, completed=percent, width=BAR_WIDTH), Text(f"{percent:3.0f}%"))
+    grid.add_row(ProgressBar(total=100, completed=percent, width=bar_width(width)), Text(f"{percent:3.0f}%"))
     return grid

@@ -12,9 +12,6 @@ from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_errors import Refused
 from jobplatform_sdk.client_values import OPEN, HistoryItem, Task
 
-RESULT_LINES = 30
-
-
 # ---- tasks ------------------------------------------------------------------------------------------------
 
 
@@ -41,7 +38,7 @@ def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
             (task.task_id, _status(task), str(task.priority), task.agent, age(task.times.created), _took(task), task.goal)
             for task in shown
         ],
-        flexible="GOAL",
+        flexible="GOAL", shorten="TASK",
     )  # fmt: skip
     if len(rows) > len(shown):
         screen.note(f"the newest {len(shown)}; there are more: --limit")
@@ -69,15 +66,15 @@ def show(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         return Exit.FINE
     screen.line(Text(clean(task.task_id), style="bold"), status_text(task.status))
     for name, value in _facts(task):
-        screen.line(Text(f"  {name:<10}", style="dim"), value)
+        screen.line(Text(f"  {name:<9}", style="dim"), value)
     if task.result is not None:
         screen.line(Text("\nResult", style="bold"))
-        _result(task.result, screen)
+        screen.result(task.result)
     screen.line(Text("\nTimeline", style="bold"))
     start = history[0].at if history else None
     for item in history:
         passed = f"+{between(start, item.at)}"
-        screen.line(Text(f"  {clock(item.at)}  {passed:>9} ", style="dim"), Text(f"{item.kind:<10}", style="dim"), *_happened(item))
+        screen.line(Text(f"  {clock(item.at)} {passed:>9}  {clean(item.kind):<10}", style="dim"), *_happened(item))
     return Exit.FINE
 
 
@@ -124,26 +121,18 @@ def _stages(task: Task) -> str:
     return " · ".join(f"{name} {spent}" for name, spent in parts if spent)
 
 
-def _result(result: Any, screen: Screen) -> None:
-    lines = json_text(result, indent=True).splitlines()
-    for one in lines[:RESULT_LINES]:
-        screen.line(Text(f"  {one}"))
-    if len(lines) > RESULT_LINES:
-        screen.line(Text(f"  … {len(lines) - RESULT_LINES} lines more: --json", style="dim"))
-
-
 def _happened(item: HistoryItem) -> list[str | Text]:
     data = item.data
     if item.kind == "transition":
         return [status_text(str(data.get("status", ""))), str(data.get("reason") or ""), _by(data.get("actor"))]
     if item.kind == "policy":
-        outcome = data.get("error") or json_text(data.get("output"))
-        return [f"{data.get('hook')} by {data.get('script_id') or 'no script'} →", str(outcome)]
+        script = f"{data['script_id']} version {data.get('script_version')}" if data.get("script_id") else "no script"
+        return [str(data.get("hook")), script, str(data.get("error") or json_text(data.get("output")))]
     if item.kind == "assignment":
-        return [f"attempt {data.get('attempt')}: {data.get('agent')}", f"({data.get('strategy')}: {data.get('because')})"]
+        return [f"attempt {data.get('attempt')}", str(data.get("agent")), f"{data.get('strategy')}: {data.get('because')}"]
     if item.kind == "report":
-        outcome = "" if data.get("outcome") == "applied" else f"[{data.get('outcome')}]"
-        return [f"{data.get('agent')}: {data.get('type')}", _said(data.get("body")), outcome]
+        outcome = "" if data.get("outcome") == "applied" else str(data.get("outcome"))
+        return [str(data.get("agent")), str(data.get("type")), _said(data.get("body")), outcome]
     return [json_text(data)]
 
 
@@ -154,7 +143,7 @@ def _by(actor: Any) -> Text:
 def _said(body: Any) -> str:
     """What an agent's report says beyond its kind."""
     body = body if isinstance(body, dict) else {}
-    percent = f"{body['percent']}%" if "percent" in body else ""
+    percent = f"{body['percent']:g}%" if isinstance(body.get("percent"), int | float) else ""
     words = next((str(body[name]) for name in ("message", "error", "reason") if body.get(name)), "")
     return f"{percent} {words}".strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -43,10 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except ClientError as error:
-        screen.error(error)
+        screen.error(error, task_id=_task_of(options))
         if isinstance(error, NotEnded):
             return Exit.NOT_COMPLETED
         return Exit.REFUSED if isinstance(error, Refused) else Exit.UNREACHABLE
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        screen.note(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return Exit.USAGE
+    except ValueError as error:
         screen.note(str(error))
         return Exit.USAGE
+
+
+def _task_of(options: argparse.Namespace) -> str:
+    """The one task that the command is about."""
+    ids = getattr(options, "task_ids", None) or [getattr(options, "task_id", None)]
+    return ids[0] or "" if len(ids) == 1 else ""

@@ -6,15 +6,16 @@ cursor, recolour the screen or reverse the reading direction; in JSON the same c
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, TextIO
 
 import orjson
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,9 @@ COLOURS = {
     "awaiting_approval": "yellow", "assigned": "cyan", "dispatched": "cyan", "running": "cyan", "awaiting_verification": "yellow",
     "completed": "green", "failed": "bold red", "rejected": "red", "cancelled": "magenta", "expired": "red", "invalid": "bold red",
 }  # fmt: skip
+
+
+RESULT_LINES = 30
 
 
 class Exit(IntEnum):
@@ -72,7 +76,10 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def age(at: datetime | None) -> str:
-    return duration((datetime.now(UTC) - at).total_seconds()) if at else ""
+    if at is None:
+        return ""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    return f"{max(seconds, 0):.0f} s" if seconds < 60 else duration(seconds)
 
 
 def clock(at: datetime | None, *, date: bool = False) -> str:
@@ -83,10 +90,27 @@ def clock(at: datetime | None, *, date: bool = False) -> str:
     return local.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S") + f".{local.microsecond // 1000:03}"
 
 
+def fitted(titles: Sequence[str], rows: Iterable[Sequence[RenderableType]], flexible: Collection[str], *, header: bool = True) -> Table:
+    """A table whose `flexible` columns are cut until it fits; the others keep their width."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=header)
+    for title in titles:
+        # Only columns that may wrap are narrowed; the texts in them are told to be cut instead.
+        made.add_column(title, no_wrap=title not in flexible)
+    for row in rows:
+        for title, cell in zip(titles, row, strict=True):
+            if title in flexible and isinstance(cell, Text):
+                cell.no_wrap, cell.overflow = True, "ellipsis"
+        made.add_row(*row)
+    return made
+
+
 class Screen:
     def __init__(self, *, json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.json = json
         self._out, self._err = out or sys.stdout, err or sys.stderr
+        for stream in (self._out, self._err):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal of another encoding shall not stop us
+                stream.reconfigure(errors="backslashreplace")
         options: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": False}
         self.out = Console(file=self._out, **options)
         self.err = Console(file=self._err, stderr=err is None, **options)
@@ -111,29 +135,29 @@ class Screen:
     # ---- for people ----
 
     def line(self, *parts: str | Text) -> None:
-        """Parts with a space between. Plain strings are cleaned, so whoever calls need not think of it."""
-        text = Text(" ").join(part if isinstance(part, Text) else Text(clean(part)) for part in parts if part)
+        """The parts that are not empty, two spaces between. Plain strings are cleaned, so whoever calls need not think of it."""
+        text = Text("  ").join(part if isinstance(part, Text) else Text(clean(part)) for part in parts if part)
         if self._out.isatty():
             self.out.print(text, soft_wrap=True)
         else:
             self._out.write(text.plain.rstrip() + "\n")
             self._out.flush()
 
-    def block(self, text: str) -> None:
-        """Several lines of our own making, already safe."""
-        for one in text.splitlines():
-            self.line(Text(one))
+    def result(self, value: Any) -> None:
+        """A task's result, or the beginning of a long one."""
+        lines = json_text(value, indent=True).splitlines()
+        for one in lines[:RESULT_LINES]:
+            self.line(Text(f"  {one}"))
+        if len(lines) > RESULT_LINES:
+            self.line(Text(f"  … {len(lines) - RESULT_LINES} lines more: --json", style="dim"))
 
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], *, flexible: str) -> None:
-        """Fitted to a terminal by cutting the `flexible` column; behind a pipe aligned and whole."""
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], *, flexible: str, shorten: str) -> None:
+        """Fitted to a terminal by cutting the `flexible` column, and `shorten` when it alone takes half of it; behind a
+        pipe aligned and whole."""
         cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
         if self._out.isatty():
-            made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-            for title in titles:
-                made.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if title == flexible else None)
-            for row in cells:
-                made.add_row(*row)
-            self.out.print(made)
+            longest = max((row[titles.index(shorten)].cell_len for row in cells), default=0)
+            self.out.print(fitted(titles, cells, (flexible, shorten) if longest > self.out.width // 2 else (flexible,)))
             return
         lines = [[Text(title) for title in titles], *cells]
         widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]

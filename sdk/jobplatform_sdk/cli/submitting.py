@@ -41,7 +41,10 @@ def submit(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         task = client.wait(submission.task_id, timeout)
         screen.document(task.data)
         return Exit.FINE if task.completed else Exit.NOT_COMPLETED
-    return watch_these(Board([submission.task_id]), client, screen, timeout=timeout)
+    status = watch_these(Board([submission.task_id]), client, screen, timeout=timeout)
+    if (task := client.get(submission.task_id)).result is not None:
+        screen.result(task.result)
+    return status
 
 
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
@@ -213,7 +216,7 @@ def _close(tally: Tally, screen: Screen) -> None:
         screen.document(tally.json())
         return
     screen.line(tally.text())
-    for verdict in tally.listed:
+    for verdict in sorted(tally.listed, key=lambda verdict: verdict.line):
         screen.line(Text(f"  line {verdict.line}", style="dim"), verdict.task_id, status_text(verdict.status), verdict.why)
     if tally.refused > len(tally.listed):
         screen.line(Text(f"  … and {tally.refused - len(tally.listed):,} more: --json", style="dim"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 
@@ -24,7 +25,7 @@ FEW = 20
 def watch(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     if not options.task_ids:
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to leave
-            show_news(news_of_all(client, options.timeout), Board(None), screen)
+            show_news(news_of_all(client, _seconds(options.timeout)), Board(None), screen)
         return Exit.FINE
     return watch_these(Board(dict.fromkeys(options.task_ids)), client, screen, timeout=options.timeout)
 
@@ -32,7 +33,7 @@ def watch(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 def watch_these(board: Board, client: Client, screen: Screen, *, timeout: float | None, only_ends: bool = False) -> int:
     """Until all of them have ended, or `timeout` seconds are over. `only_ends`: lines for what ended, not for every move."""
     ids = list(board.rows)
-    news = client.follow(ids[0], timeout) if len(ids) == 1 else news_of_several(client, board, timeout)
+    news = client.follow(ids[0], timeout) if len(ids) == 1 else news_of_several(client, board, _seconds(timeout))
     show_news(news, board, screen, only_ends=only_ends)
     for task_id, error in board.missing.items():
         screen.error(error, task_id=task_id)
@@ -55,8 +56,8 @@ def show_news(news: Iterator[TaskEvent], board: Board, screen: Screen, *, only_e
         if only_ends and not event.ended:
             continue
         if screen.json:
-            if is_new or event.kind in ("summary", "lagged"):
-                screen.document({"event": event.kind, **event.data})
+            if is_new:
+                screen.document({"event": event.kind, **{name: value for name, value in event.data.items() if name != "type"}})
         elif is_new:
             _line(event, board, screen)
 
@@ -73,9 +74,9 @@ def _line(event: TaskEvent, board: Board, screen: Screen) -> None:
         screen.line(at, event.task_id, status_text(event.status), agent, event.reason)
 
 
-def news_of_all(client: Client, timeout: float | None) -> Iterator[TaskEvent]:
+def news_of_all(client: Client, timeout: float) -> Iterator[TaskEvent]:
     """The counts, who is at work, and then whatever moves."""
-    for event in client.follow_all(timeout):
+    for event in _slices(client, timeout):
         if event.kind == "lagged":
             yield TaskEvent(kind="summary", counts=client.summary())
             continue
@@ -85,13 +86,19 @@ def news_of_all(client: Client, timeout: float | None) -> Iterator[TaskEvent]:
             yield from map(snapshot, reversed(working))
 
 
-def news_of_several(client: Client, board: Board, timeout: float | None) -> Iterator[TaskEvent]:
+def _slices(client: Client, timeout: float) -> Iterator[TaskEvent]:
+    """All news, begun anew every now and then: the summary at each beginning sets right what was missed or counted twice."""
+    until = time.monotonic() + timeout
+    while (left := until - time.monotonic()) > 0:
+        yield from client.follow_all(min(left, LOOK_AGAIN_SECONDS))
+
+
+def news_of_several(client: Client, board: Board, timeout: float) -> Iterator[TaskEvent]:
     """One stream of all news serves any number of tasks; a look at those still open tells what it did not."""
-    until = None if timeout is None else time.monotonic() + timeout
-    while not board.done and (until is None or time.monotonic() < until):
-        left = LOOK_AGAIN_SECONDS if until is None else min(LOOK_AGAIN_SECONDS, until - time.monotonic())
+    until = time.monotonic() + timeout
+    while not board.done and (left := until - time.monotonic()) > 0:
         try:
-            for event in client.follow_all(left):
+            for event in _slices(client, left):
                 if event.kind in ("summary", "lagged"):
                     yield from _look(client, board)
                 elif event.task_id in board.rows:
@@ -118,3 +125,7 @@ def _look(client: Client, board: Board) -> Iterator[TaskEvent]:
             yield snapshot(client.get(task_id))
         except NotFound as error:
             board.lose(task_id, error)
+
+
+def _seconds(timeout: float | None) -> float:
+    return math.inf if timeout is None else timeout
