@@ -172,9 +172,8 @@ class Board:
         if self.everybody:
             return line
         ended, total = len(self.rows) - len(self._open), len(self.rows)
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_row(ProgressBar(total=total, completed=ended, width=bar_width(width)), Text(f"{ended:,} of {total:,} ended"), line)
-        return grid
+        bar = ProgressBar(total=total, completed=ended, width=bar_width(width))
+        return fitted(("bar", "ended", "counts"), [(bar, Text(f"{ended:,} of {total:,} ended"), line)], ("counts",), header=False)
 
     def _table(self, rows: list[Row], now: datetime, width: int, *, titles: bool) -> Table:
         cells = [
@@ -184,7 +183,7 @@ class Board:
             )
             for row in rows
         ]  # fmt: skip
-        return fitted(("TASK", "STATUS", "PROGRESS", "AGENT", "TIME", ""), cells, ("TASK", ""), header=titles)
+        return fitted(("TASK", "STATUS", "PROGRESS", "AGENT", "TIME", ""), cells, ("TASK", "AGENT", ""), header=titles)
 
 
 def _interest(row: Row) -> int:

@@ -38,7 +38,7 @@ def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
             (task.task_id, _status(task), str(task.priority), task.agent, age(task.times.created), _took(task), task.goal)
             for task in shown
         ],
-        flexible="GOAL", shorten="TASK",
+        flexible="GOAL", shorten=("TASK", "AGENT"),
     )  # fmt: skip
     if len(rows) > len(shown):
         screen.note(f"the newest {len(shown)}; there are more: --limit")

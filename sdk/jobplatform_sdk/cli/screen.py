@@ -151,16 +151,16 @@ class Screen:
         if len(lines) > RESULT_LINES:
             self.line(Text(f"  … {len(lines) - RESULT_LINES} lines more: --json", style="dim"))
 
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], *, flexible: str, shorten: str) -> None:
-        """Fitted to a terminal by cutting the `flexible` column, and `shorten` when it alone takes half of it; behind a
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], *, flexible: str, shorten: Collection[str]) -> None:
+        """Fitted to a terminal by cutting the `flexible` column, and those of `shorten` that take very much; behind a
         pipe aligned and whole."""
         cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
-        if self._out.isatty():
-            longest = max((row[titles.index(shorten)].cell_len for row in cells), default=0)
-            self.out.print(fitted(titles, cells, (flexible, shorten) if longest > self.out.width // 2 else (flexible,)))
-            return
         lines = [[Text(title) for title in titles], *cells]
         widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+        if self._out.isatty():
+            wide = {title for title, width in zip(titles, widths, strict=True) if width > self.out.width * 0.4}
+            self.out.print(fitted(titles, cells, {flexible, *wide.intersection(shorten)}))
+            return
         for row in lines:
             padded = (cell.plain + " " * (width - cell.cell_len) for cell, width in zip(row, widths, strict=True))
             self._out.write("  ".join(padded).rstrip() + "\n")

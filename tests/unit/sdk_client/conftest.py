@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobplatform_sdk.cli import main
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_async import AsyncClient
 from jobplatform_sdk.client_calls import Patience
@@ -92,3 +93,22 @@ def client(request: pytest.FixtureRequest, server: WireServer) -> Iterator[Any]:
     made = make_client(server) if request.param == "sync" else Awaited(lambda: make_async_client(server))
     yield made
     made.close()
+
+
+@pytest.fixture
+def jobctl(server, monkeypatch, capsys):
+    """Runs it in this process with its output behind a pipe; gives (exit status, standard output, standard error)."""
+
+    monkeypatch.setenv("JOBPLATFORM_URL", server.url)
+    monkeypatch.setenv("JOBPLATFORM_API_KEY", KEY)
+    monkeypatch.setenv("TZ", "UTC")
+
+    def run(*arguments):
+        try:
+            status = main(arguments)
+        except SystemExit as left:
+            status = left.code
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run

@@ -67,9 +67,7 @@ def test_a_broken_stream_is_taken_up_where_it_broke(client, server):
 
 
 def test_what_the_snapshot_told_is_not_told_again(client, server):
-    server.will(
-        Stream([snapshot("queued", "1"), moved("", "queued", "1")], breaks=True), Stream([moved("queued", "failed", "2")])
-    )
+    server.will(Stream([snapshot("queued", "1"), moved("", "queued", "1")], breaks=True), Stream([moved("queued", "failed", "2")]))
     assert [one.status for one in client.follow("t1")] == ["queued", "failed"]
     assert server.seen[1].headers["last-event-id"] == "1"
 
