@@ -17,7 +17,7 @@ from datetime import datetime
 
 from django.db import router, transaction
 
-from apps.core import clock
+from apps.core import clock, events
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, Missing, Problem, Unauthenticated
 from apps.messaging import credentials
@@ -43,6 +43,15 @@ class NewKey:
     row: ApiKey
     printed: str
     """The only time it is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMade:
+    """News, inside the transaction that made it."""
+
+    org_id: str
+    role: str
+    subject_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +139,7 @@ def create(
         row.save(force_insert=True)
         new = {"role": role, "subject_id": subject_id, "name": name, "expires_at": clock.iso(expires_at)}
         record(org_id=org.pk, kind=Change.Kind.API_KEY, key=key_id, old=None, new=new, by=by, at=now)
+        events.publish(KeyMade(org_id=org.pk, role=role, subject_id=subject_id))
     return NewKey(row=row, printed=printed)
 
 

@@ -63,7 +63,7 @@ class OrgConfigParameter(models.Model):
 
     org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="parameters")
     key = models.CharField(max_length=64)
-    value = models.JSONField(null=True)
+    value = models.JSONField(null=True, blank=True)
     version = models.IntegerField(default=1)
     changed_at = models.DateTimeField()
     changed_by = models.CharField(max_length=255)

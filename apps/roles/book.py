@@ -10,7 +10,8 @@ from django.db import router, transaction
 
 from apps.core.errors import Invalid, Missing, Problem
 from apps.orgs.audit import record
-from apps.orgs.models import Change
+from apps.orgs.keys import KeyMade
+from apps.orgs.models import ApiKey, Change
 from apps.roles.documents import RoleDocument, SubjectDocument, role_json, subject_json
 from apps.roles.models import Role, RoleGroup, Subject, SubjectRole
 
@@ -21,6 +22,12 @@ class NoSuchRole(Missing):
 
 class NoSuchSubject(Missing):
     sentence = "There is no such subject."
+
+
+def welcome(made: KeyMade) -> None:
+    """An agent that gets its first key is a subject from then on; its roles come later."""
+    if made.role == ApiKey.Role.AGENT:
+        Subject.objects.get_or_create(org_id=made.org_id, subject_id=made.subject_id, defaults={"subject_type": Subject.Type.AGENT})
 
 
 class RoleBook:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 from apps.core.errors import Invalid, Problem
 from apps.messaging import subjects
 from apps.roles.models import EVERY_SPACE, Role, Subject
+from apps.roles.rules import MAX_ID, id_problem
 
-MAX_ID = 180
 MAX_LIST = 1000
-
-
-def id_problem(value: Any, *, most: int = MAX_ID) -> str | None:
-    """Ids may hold any printable character; what looks the same must be the same."""
-    if not isinstance(value, str) or not 1 <= len(value) <= most:
-        return f"must be a string of 1 to {most} characters"
-    if not value.isprintable() or value != value.strip():
-        return "must be printable, without spaces at the ends"
-    if unicodedata.normalize("NFC", value) != value:
-        return "must be in Unicode normal form C"
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)

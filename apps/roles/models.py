@@ -8,14 +8,20 @@ from __future__ import annotations
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from apps.roles.rules import MAX_ID, plain_id
+
 EVERY_SPACE = ""
 
 
 class Role(models.Model):
     org = models.ForeignKey("orgs.Org", on_delete=models.CASCADE, related_name="roles")
-    role_id = models.CharField("role id", max_length=180)
-    role_type = models.CharField(max_length=64, help_text="what it is for: SCOUTING makes its holders candidates for head agent")
-    job_space_id = models.CharField("job space", max_length=180, blank=True, default=EVERY_SPACE, help_text="empty: every job space")
+    role_id = models.CharField("role id", max_length=MAX_ID, validators=[plain_id])
+    role_type = models.CharField(
+        max_length=64, validators=[plain_id], help_text="what it is for: SCOUTING makes its holders candidates for head agent"
+    )
+    job_space_id = models.CharField(
+        "job space", max_length=MAX_ID, blank=True, default=EVERY_SPACE, validators=[plain_id], help_text="empty: every job space"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["org", "role_id"], name="one_role_per_id")]
@@ -29,7 +35,7 @@ class RoleGroup(models.Model):
     """One group a role belongs to. The wire document lists them: `{role_id, group_ids: […]}`."""
 
     role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="groups")
-    group_id = models.CharField("group id", max_length=180)
+    group_id = models.CharField("group id", max_length=MAX_ID, validators=[plain_id])
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["role", "group_id"], name="once_per_group")]
@@ -48,7 +54,7 @@ class Subject(models.Model):
         SERVICE = "service", "Service"
 
     org = models.ForeignKey("orgs.Org", on_delete=models.CASCADE, related_name="subjects")
-    subject_id = models.CharField("subject id", max_length=180)
+    subject_id = models.CharField("subject id", max_length=MAX_ID, validators=[plain_id])
     subject_type = models.CharField("type", max_length=32, default=Type.AGENT, choices=Type.choices)
     name = models.CharField(max_length=200, blank=True, default="")
     capabilities = models.JSONField(default=list, blank=True, help_text='list of words, for example ["python", "prose"]')
@@ -66,7 +72,9 @@ class SubjectRole(models.Model):
 
     subject = models.ForeignKey(Subject, on_delete=models.CASCADE, related_name="roles_held")
     role = models.ForeignKey(Role, on_delete=models.CASCADE, related_name="holders")
-    job_space_id = models.CharField("job space", max_length=180, blank=True, default=EVERY_SPACE, help_text="empty: every job space")
+    job_space_id = models.CharField(
+        "job space", max_length=MAX_ID, blank=True, default=EVERY_SPACE, validators=[plain_id], help_text="empty: every job space"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["subject", "role", "job_space_id"], name="held_once_per_space")]
@@ -77,5 +85,7 @@ class SubjectRole(models.Model):
         return f"{self.subject} holds {self.role}"
 
     def clean(self) -> None:
-        if self.subject_id and self.role_id and self.subject.org_id != self.role.org_id:
+        # Neither may be chosen yet while a form is being filled in.
+        subject, role = getattr(self, "subject", None), getattr(self, "role", None)
+        if subject and role and subject.org_id != role.org_id:
             raise ValidationError({"role": "This role belongs to another organization."})

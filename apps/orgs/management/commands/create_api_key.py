@@ -16,7 +16,6 @@ from apps.core.errors import Invalid
 from apps.orgs import keys
 from apps.orgs.audit import record
 from apps.orgs.models import ApiKey, Change, Org
-from apps.roles.models import Subject
 
 
 class Command(BaseCommand):
@@ -52,8 +51,6 @@ class Command(BaseCommand):
                 )
             except Invalid as error:
                 raise CommandError(str(error)) from None
-            if made.row.role == ApiKey.Role.AGENT:
-                Subject.objects.get_or_create(org=org, subject_id=made.row.subject_id, defaults={"subject_type": Subject.Type.AGENT})
         if options["json"]:
             facts = {
                 "key": made.printed,
