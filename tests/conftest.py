@@ -79,3 +79,9 @@ def nats(nats_process: services.Server, settings) -> Iterator[str]:
     services.empty_jetstream(settings.NATS_URL)
     yield settings.NATS_URL
     connection.reset()
+
+
+@pytest.fixture
+def admin_user(db, django_user_model):
+    """For `admin_client`, which logs in without a password; hashing one takes a second."""
+    return django_user_model.objects.create_superuser(username="admin", password=None)

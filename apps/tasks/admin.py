@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from apps.core import clock
+from apps.core.admin import ReadOnlyAdmin
 from apps.core.errors import PlatformError
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
@@ -63,23 +64,6 @@ class SpaceFilter(_Filter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         spaces = SubjectRole.objects.exclude(job_space_id="").order_by("job_space_id").values_list("job_space_id", flat=True).distinct()
         return ((space, space) for space in spaces[:CHOICES_MAX])
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows that only the platform writes."""
-
-    show_full_result_count = False
-    list_per_page = 50
-    actions: Any = None
-
-    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 def _json(value: Any) -> str:

@@ -8,7 +8,7 @@ from apps.orgs.config_keys import TABLE
 from apps.orgs.models import Change, OrgConfigParameter
 from tests.factories import bearer, make_key
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 PATH = "/org-config/acme/agent_resolution_strategy"
 

@@ -16,7 +16,8 @@ from apps.orgs.models import Change, Org, OrgConfigParameter
 from tests.factories import NOON, make_org
 from tests.services import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
+real_commits = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -150,6 +151,7 @@ def test_every_change_is_in_the_audit_trail_and_stays_there(provider):
 # ---- races ------------------------------------------------------------------------------------------------
 
 
+@real_commits
 def test_a_reader_that_loaded_before_a_change_cannot_put_the_old_copy_back(provider, monkeypatch):
     """It reads the database, a change commits, and only then it fills the cache."""
     stored = OrgConfigProvider._stored
@@ -166,6 +168,7 @@ def test_a_reader_that_loaded_before_a_change_cannot_put_the_old_copy_back(provi
     assert provider.of("acme").max_attempts == 9
 
 
+@real_commits
 def test_a_change_that_dies_before_it_refreshed_redis_is_seen_all_the_same(provider, monkeypatch):
     put(provider, "max_attempts", 3)
     provider.of("acme")
@@ -175,6 +178,7 @@ def test_a_change_that_dies_before_it_refreshed_redis_is_seen_all_the_same(provi
     assert provider.of("acme").max_attempts == 9
 
 
+@real_commits
 def test_while_a_change_is_not_committed_readers_see_the_old_value_and_keep_no_copy(provider, redis):
     """The fence is up, the commit is not through (on SQLite, a reader on another connection sees the old row)."""
     provider.of("acme")
@@ -195,6 +199,7 @@ def test_while_a_change_is_not_committed_readers_see_the_old_value_and_keep_no_c
     assert provider.of("acme").max_attempts == 9
 
 
+@real_commits
 def test_a_change_rolled_back_after_the_fence_leaves_the_truth_readable(provider):
     with pytest.raises(RuntimeError), transaction.atomic():
         put(provider, "max_attempts", 9)
@@ -205,6 +210,7 @@ def test_a_change_rolled_back_after_the_fence_leaves_the_truth_readable(provider
     assert provider.of("acme").max_attempts == 6
 
 
+@real_commits
 def test_after_many_concurrent_changes_redis_says_what_the_database_says(provider, redis):
     errors, start = [], threading.Barrier(8)
 

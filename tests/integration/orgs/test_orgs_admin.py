@@ -15,7 +15,7 @@ from apps.roles.models import Subject
 from tests.factories import make_key, make_org
 from tests.services import free_port
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def org_form(parameters: list[dict], *, initial: int = 0, **fields) -> dict:
