@@ -26,6 +26,7 @@ _VERSION_FIELDS = {
 _VERSION = inline_serializer("PolicyVersion", _VERSION_FIELDS)
 
 LIST = extend_schema(
+    operation_id="policies_list",
     tags=TAG,
     summary="Policy scripts: the org's own and the built-in ones",
     parameters=[
@@ -52,6 +53,7 @@ LIST = extend_schema(
 )
 
 REGISTER = extend_schema(
+    operation_id="policies_register",
     tags=TAG,
     summary="Register a version of a policy script",
     description="A version never changes: a new text is the next version (201), a text that is there already is its own version (200).",
@@ -80,6 +82,7 @@ REGISTER = extend_schema(
 )
 
 SHOW = extend_schema(
+    operation_id="policies_show",
     tags=TAG,
     summary="A policy script: its text and its versions",
     parameters=[OpenApiParameter("version", int, description="whose text; default: the active one, else the newest")],
