@@ -1,258 +1,258 @@
-"""The program that runs policy scripts: a guest house with nothing in it and no door but its two pipes.
+"""One sandbox process as its host sees it: start it, send questions, take answers, notice when it is lost.
 
-Started by `engine.py` as a plain script, without Django and without the platform's environment. It reads requests
-from stdin and writes one answer each, in order, to stdout; both are frames of a 4-byte big-endian length and JSON.
-
-    request  {"sha", "source"?, "function", "arguments": [...] | null, "timeout_ms"}     null: only check the script
-    answer   {"value"} or {"error": kind, "message", "line"?}, with "us" and, when it is used up, "tired": true
-
-A script can end this process (deep nesting overflows the native stack, memory runs out): the engine sees the pipe
-close, knows by the order of answers who did it, and starts another.
+The other side of the pipes is `guest.py`, which says what travels on them.
 """
 
+from __future__ import annotations
+
+import importlib.util
+import logging
 import os
-import resource
+import select
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-OUTPUT_BYTES = 64 * 1024
-OUTPUT_DEPTH = 32
-CALL_DEPTH = 50
-COMPILE_SECONDS = 0.25
-SCRIPTS_KEPT = 512
-MEMORY_TIRED = 0.5
-"""Share of the address space in use after an answer at which this process asks to be replaced."""
+import orjson
+import psutil
 
-CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS = 0x40000000, 0x08000000, 0x04000000
-PR_SET_NO_NEW_PRIVS = 38
-NOBODY = 65534
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 256 * 1024 * 1024
+GRACE_SECONDS = 0.2
+"""How long after its own deadline a sandbox may stay silent before it is killed."""
+LOAD_SECONDS = 0.25
+"""What compiling a script may add, the first time a sandbox sees it (`guest.COMPILE_SECONDS`)."""
+START_SECONDS = 10.0
+FRAME_BYTES = 1024 * 1024
 
 
-def confine(memory_bytes):
-    """Give everything away, best effort first, then the limits that always hold. Returns the names of what held."""
-    held = []
-    os.chdir("/")
-    os.umask(0o077)
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One call of `function` in a script. `arguments` None only compiles it and looks for the function."""
+
+    source: str
+    sha256: str
+    function: str
+    arguments: tuple[Any, ...] | None
+    timeout_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of an evaluation: `value` is plain JSON when `kind` is "", else `error` is one sentence.
+
+    Kinds: timeout, crash, script (with `line`), entry, answer, input, resting, unavailable.
+    """
+
+    value: Any = None
+    kind: str = ""
+    error: str = ""
+    line: int | None = None
+    duration_us: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An evaluation on its way: its place in the batch, and its arguments as JSON."""
+
+    index: int
+    evaluation: Evaluation
+    arguments: str | None
+
+
+class SandboxLost(Exception):
+    """The process ended or fell silent in the middle of its work. `kind` is timeout or crash; `again` when it need not
+    have been the script's fault."""
+
+    def __init__(self, kind: str, sentence: str, *, again: bool) -> None:
+        self.kind, self.sentence, self.again = kind, sentence, again
+        super().__init__(sentence)
+
+
+class SandboxNotStarted(Exception):
+    """No sandbox process could be brought up at all."""
+
+
+@lru_cache(maxsize=1)
+def _command() -> list[str]:
+    library = importlib.util.find_spec("starlark").origin
+    program = Path(__file__).with_name("guest.py")
+    return [sys.executable, "-I", "-S", "-E", "-B", str(program), str(MEMORY_BYTES), str(Path(library).parents[1])]
+
+
+class Sandbox:
+    """A place for one sandbox process, used by one thread at a time. Brings the process up when it is not there."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
+        self._known: set[tuple[str, str]] = set()
+        self._received = bytearray()
+        self._cpu_seconds = 0.0
+        self.tired = False
+        self.confined: tuple[str, ...] = ()
+        """What the process gave up at its start, for `doctor`: network, privileges, user, nofile, …"""
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Spawn without waiting; the first use reads the greeting."""
+        self.stop()
+        # An empty environment and no descriptors but the two pipes; its own session, so that no terminal signal
+        # and no group kill meant for the server reaches it.
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and file)
+                _command(), stdin=pipe, stdout=pipe, stderr=nowhere, env={}, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            raise SandboxNotStarted(str(error)) from error
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+        self._process, self._greeted, self.tired, self._cpu_seconds = None, False, False, 0.0
+        self._known.clear()
+        self._received.clear()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's process without touching it."""
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.returncode = 0
+        self.__init__()
+
+    def ready(self) -> None:
+        """A greeted, living process, or SandboxNotStarted."""
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("sandbox.found_dead", extra={"pid": self._process.pid, "status": self._process.returncode})
+            self.stop()
+        if self._process is None:
+            self.start()
+        if self._greeted:
+            return
+        try:
+            greeting = next(self._frames(memoryview(b""), [START_SECONDS]))
+        except SandboxLost as lost:
+            self.stop()
+            raise SandboxNotStarted(lost.sentence) from lost
+        self.confined, self._greeted = tuple(greeting["value"]), True
+
+    def run(self, jobs: list[Job]) -> Iterator[Answer]:
+        """One answer each, in order, as they come. SandboxLost when the process goes; the first without an answer did it."""
+        self.ready()
+        requests, allowances = [], []
+        for job in jobs:
+            evaluation = job.evaluation
+            script = (evaluation.sha256, evaluation.function)
+            request = {"sha": evaluation.sha256, "function": evaluation.function, "timeout_ms": evaluation.timeout_ms}
+            allowances.append(evaluation.timeout_ms / 1000 + GRACE_SECONDS)
+            if script not in self._known:
+                self._known.add(script)
+                request["source"] = evaluation.source
+                allowances[-1] += LOAD_SECONDS
+            request["arguments"] = job.arguments
+            requests.append(_frame(request))
+        for job, answer in zip(jobs, self._frames(memoryview(b"".join(requests)), allowances), strict=True):
+            self.tired = self.tired or "tired" in answer
+            self._cpu_seconds = answer["cpu"]
+            yield _parse(answer, job.evaluation)
+
+    def _frames(self, outgoing: memoryview, allowances: list[float]) -> Iterator[dict[str, Any]]:
+        """Write while reading (both pipes are small), one frame per allowance in seconds."""
+        reading, writing = self._process.stdout.fileno(), self._process.stdin.fileno()
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        if outgoing:
+            poll.register(writing, select.POLLOUT)
+        for allowance in allowances:
+            deadline = time.monotonic() + allowance
+            while (frame := self._take_frame()) is None:
+                ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+                if not ready:
+                    # Silent without working: stopped, or starved by a busy machine. Then it may try once more.
+                    idle = self._cpu_since_last_answer() < allowance / 4
+                    self.stop()
+                    raise SandboxLost("timeout", "took too long and had to be killed", again=idle)
+                for descriptor, _ in ready:
+                    if descriptor == writing:
+                        outgoing = self._write(outgoing)
+                        if not outgoing:
+                            poll.unregister(writing)
+                    else:
+                        self._read(reading)
+            yield frame
+
+    def _cpu_since_last_answer(self) -> float:
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return times.user + times.system - self._cpu_seconds
+
+    def _write(self, outgoing: memoryview) -> memoryview:
+        try:
+            return outgoing[os.write(self._process.stdin.fileno(), outgoing) :]
+        except BlockingIOError:
+            return outgoing
+        except BrokenPipeError:  # it is gone; what it still answered is read before that is said
+            return outgoing[:0]
+
+    def _read(self, descriptor: int) -> None:
+        chunk = os.read(descriptor, 1 << 18)
+        self._received += chunk
+        if not chunk:
+            status = self._process.wait()
+            self.stop()
+            raise SandboxLost("crash", f"nested too deeply or used too much memory ({_ending(status)})", again=True)
+
+    def _take_frame(self) -> dict[str, Any] | None:
+        size = int.from_bytes(self._received[:4], "big")
+        if size > FRAME_BYTES:
+            self.stop()
+            raise SandboxLost("crash", "answered too much", again=False)
+        if len(self._received) < 4 + size or not size:
+            return None
+        frame = bytes(self._received[4 : 4 + size])
+        del self._received[: 4 + size]
+        try:
+            return orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            self.stop()
+            raise SandboxLost("crash", "answered something unreadable", again=False) from None
+
+
+def _frame(request: dict[str, Any]) -> bytes:
+    body = orjson.dumps(request)
+    return len(body).to_bytes(4, "big") + body
+
+
+def _ending(status: int) -> str:
     try:
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        if libc.unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0:
-            held.append("network")
-        if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-            held.append("privileges")
-    except (ImportError, OSError, AttributeError):
-        pass
-    try:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        held.append("user")
-    except (OSError, AttributeError):
-        pass
-    # No new descriptor means no file, no socket and no pipe, whoever we are; those open now stay.
-    for name, limit in (("CORE", 0), ("FSIZE", 0), ("NPROC", 0), ("NOFILE", 0), ("AS", memory_bytes)):
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
-            held.append(name.lower())
-        except (OSError, ValueError, AttributeError):
-            pass
-    return held
+        return signal.Signals(-status).name if status < 0 else f"status {status}"
+    except ValueError:
+        return f"signal {-status}"
 
 
-class Unfit(Exception):
-    """The answer is not small, plain JSON."""
-
-
-def fit(value):
-    """Raise `Unfit` unless `value` is plain JSON within the limits of depth, size and 64-bit numbers."""
-    budget = OUTPUT_BYTES
-    waiting = [(value, 1)]
-    while waiting:
-        item, depth = waiting.pop()
-        kind = type(item)
-        budget -= 1
-        if kind is str:
-            budget -= len(item) if item.isascii() else len(item.encode())
-            if "\x00" in item:
-                raise Unfit("the answer holds a NUL character")
-        elif kind is int:
-            if not -(2**63) <= item < 2**63:
-                raise Unfit("the answer holds a number beyond 64 bits")
-        elif kind is dict or kind is list:
-            if depth > OUTPUT_DEPTH:
-                raise Unfit(f"the answer is nested deeper than {OUTPUT_DEPTH}")
-            budget -= len(item)
-            if budget >= 0:
-                if kind is dict:
-                    for key in item:
-                        if type(key) is not str:
-                            raise Unfit("the answer holds a key that is not text")
-                        waiting.append((key, depth))
-                    waiting.extend((child, depth + 1) for child in item.values())
-                else:
-                    waiting.extend((child, depth + 1) for child in item)
-        elif kind is not bool and kind is not float and item is not None:
-            raise Unfit("the answer is not plain JSON")
-        if budget < 0:
-            raise Unfit(f"the answer is larger than {OUTPUT_BYTES // 1024} kB")
-
-
-class Guest:
-    """Compiles each script once and calls it on a fresh heap every time; a frozen module cannot remember."""
-
-    def __init__(self, starlark, memory_bytes):
-        self._starlark = starlark
-        self._memory_pages = memory_bytes * MEMORY_TIRED / resource.getpagesize()
-        self._globals = starlark.Globals.standard()
-        self._dialect = starlark.Dialect.standard()
-        self._dialect.enable_load = False
-        self._options = starlark.EvalOptions(check_cancelled=self._late, max_callstack_size=CALL_DEPTH)
-        self._modules = {}
-        self._deadline = 0.0
-        self._cpu_until = 0.0
-        self._cancelled = self._tired = False
-        try:
-            self._statm = os.open("/proc/self/statm", os.O_RDONLY)
-        except OSError:
-            self._statm = None
-
-    def answer(self, request):
-        self._cancelled = self._tired = False
-        self._renew_cpu(request["timeout_ms"] / 1000)
-        started = time.perf_counter()
-        try:
-            answer = self._evaluate(request)
-        except Unfit as unfit:
-            answer = {"error": "answer", "message": str(unfit)}
-        except (TypeError, ValueError, OverflowError, RecursionError):  # on the way to Python: a tuple as a key, for example
-            answer = {"error": "answer", "message": "the answer is not plain JSON"}
-        except self._starlark.StarlarkError as error:
-            answer = self._explain(error)
-        answer["us"] = int((time.perf_counter() - started) * 1e6)
-        if self._tired or self._is_full():
-            answer["tired"] = True
-        return answer
-
-    def _evaluate(self, request):
-        module = self._compiled(request["sha"], request.get("source"), request["function"])
-        if type(module) is dict:
-            return dict(module)
-        if request["arguments"] is None:
-            return {"value": None}
-        self._deadline = time.monotonic() + request["timeout_ms"] / 1000
-        value = module.call_with(self._options, request["function"], *request["arguments"]).value
-        fit(value)
-        return {"value": value}
-
-    def _compiled(self, sha, source, function):
-        """The frozen module, or the answer that says why there is none."""
-        found = self._modules.get((sha, function))
-        if found is None:
-            try:
-                found = self._compile(source, function)
-            except self._starlark.StarlarkError as error:
-                found = self._explain(error)
-                # Perhaps only the machine was slow: remember it for this batch, but not for the next process.
-                self._tired = self._cancelled
-            self._modules[sha, function] = found
-        return found
-
-    def _compile(self, source, function):
-        starlark = self._starlark
-        self._deadline = time.monotonic() + COMPILE_SECONDS
-        starlark.parse("policy", source, self._dialect)
-        module = starlark.Module()
-        # Functions cannot leave Starlark, so the kind of the entry is asked in its own words, below the script's last line.
-        probed = f"{source}\nkind_of_entry = type({function})\n"
-        try:
-            tree = starlark.parse("policy", probed, self._dialect)
-            starlark.eval_with(self._options, module, tree, self._globals)
-        except starlark.StarlarkError as error:
-            if f"Variable `{function}` not found" in str(error):
-                return {"error": "entry", "message": f"the script has no function {function}"}
-            raise
-        if module["kind_of_entry"] != "function":
-            return {"error": "entry", "message": f"{function} is not a function"}
-        return module.freeze()
-
-    def _explain(self, error):
-        if self._cancelled:
-            return {"error": "timeout", "message": "took too long"}
-        answer = {"error": "script", "message": str(error)}
-        for line in str(error).splitlines():
-            if line.startswith("error: "):
-                answer["message"] = line.removeprefix("error: ")
-            elif line.lstrip().startswith("--> policy:"):
-                answer["line"] = int(line.split(":")[1])
-                break
-        answer["message"] = answer["message"].replace("\x00", "\ufffd")[:500]
-        return answer
-
-    def _late(self):
-        if time.monotonic() < self._deadline:
-            return False
-        self._cancelled = True
-        return True
-
-    def _renew_cpu(self, seconds):
-        """A process that lives long uses much CPU rightly: the soft limit moves ahead of it. The engine's clock is
-        what normally ends a runaway; this holds even while the engine itself is stopped."""
-        used = time.process_time()
-        if used + seconds + 1 > self._cpu_until:
-            self._cpu_until = used + seconds + 2
-            resource.setrlimit(resource.RLIMIT_CPU, (int(self._cpu_until) + 1, resource.RLIM_INFINITY))
-
-    def _is_full(self):
-        if len(self._modules) >= SCRIPTS_KEPT:
-            return True
-        return self._statm is not None and int(os.pread(self._statm, 32, 0).split()[0]) > self._memory_pages
-
-
-def serve(guest, json):
-    buffer = bytearray()
-    while chunk := os.read(0, 1 << 18):
-        buffer += chunk
-        start = 0
-        while len(buffer) >= start + 4:
-            end = start + 4 + int.from_bytes(buffer[start : start + 4], "big")
-            if len(buffer) < end:
-                break
-            write(json.dumps(guest.answer(json.loads(buffer[start + 4 : end])), ensure_ascii=False))
-            start = end
-        del buffer[:start]
-
-
-def write(text):
-    frame = text.encode()
-    frame = len(frame).to_bytes(4, "big") + frame
-    while frame:
-        frame = frame[os.write(1, frame) :]
-
-
-def main():
-    import gc
-    import json
-    import signal
-
-    memory_bytes, library = int(sys.argv[1]), sys.argv[2]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the engine's to hear
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    sys.path.append(library)
-    import starlark
-
-    # Values that come back from Starlark hold no cycles, so reference counts are enough.
-    gc.disable()
-    guest = Guest(starlark, memory_bytes)
-    source = "def warm(x):\n    return {'seen': [x['a'], 1.5, str(x)]}\n"
-    request = {"sha": "", "source": source, "function": "warm", "arguments": [{"a": None}], "timeout_ms": 1000}
-    guest.answer(request)  # whatever is imported lazily must come before the doors close
-    write(json.dumps({"value": confine(memory_bytes)}))
-    try:
-        serve(guest, json)
-    except BaseException:  # a Rust panic or no memory: this process is not to be trusted any more
-        os._exit(70)
-
-
-if __name__ == "__main__":
-    main()
+def _parse(answer: dict[str, Any], evaluation: Evaluation) -> Answer:
+    kind, line = answer.get("error", ""), answer.get("line")
+    error = answer.get("message", "")
+    if kind == "timeout":
+        error = f"took longer than {evaluation.timeout_ms} ms"
+    elif line is not None:
+        error = f"line {line}: {error}"
+    return Answer(value=answer.get("value"), kind=kind, error=error, line=line, duration_us=answer["us"])

@@ -111,7 +111,7 @@ class TestRefusals:
 
     def test_without_a_sandbox_nothing_is_registered(self, monkeypatch):
         monkeypatch.setattr(engines, "_engine", Engine(processes=1))
-        monkeypatch.setattr(engines, "_command", lambda: ["/nonexistent"])
+        monkeypatch.setattr("apps.dsl.sandbox._command", lambda: ["/nonexistent"])
         with pytest.raises(Unavailable):
             register()
 
@@ -219,3 +219,10 @@ def test_time_of_making_is_an_argument(db):
     later = NOON + timedelta(days=1)
     kept = scripts.register(org_id="acme", script_id="mine", hook="approval", source=ONE, by="tests", now=later)
     assert kept.script.created_at == later
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_processes_may_load_the_built_ins_at_the_same_moment():
+    loaded = at_once(4, lambda _: scripts.load_built_in(BASE_DIR / "dsl_scripts", now=NOON))
+    assert sum(r.created for batch in loaded for r in batch) == len(loaded[0])
+    assert set(PolicyScript.objects.values_list("status", "version")) == {(Status.ACTIVE, 1)}

@@ -12,12 +12,12 @@ from jobplatform.env import BASE_DIR
 
 @pytest.fixture(scope="session")
 def ask() -> Any:
-    """`ask("approval/files", task)` → the parsed answer of the built-in script."""
+    """`ask("approval/files", task)` → the parsed answer of the built-in script, or of another `source`."""
     engine = Engine(processes=1)
 
-    def answer(script_id: str, task: dict[str, Any]) -> dict[str, Any]:
+    def answer(script_id: str, task: dict[str, Any], *, source: str = "") -> dict[str, Any]:
         hook = Hook(script_id.partition("/")[0])
-        source = (BASE_DIR / "dsl_scripts" / f"{script_id}.star").read_text()
+        source = source or (BASE_DIR / "dsl_scripts" / f"{script_id}.star").read_text()
         call = Evaluation(source=source, sha256=sha256(source), function=POLICIES[hook].function, arguments=(task,), timeout_ms=1000)
         said = engine.evaluate([call])[0]
         assert said.kind == "", said.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apps.dsl.facts import task_facts
+from jobplatform.env import BASE_DIR
 from tests.factories import make_entry
 
 
@@ -73,3 +74,20 @@ def test_the_entry_is_left_as_it_was():
     before = {**entry}
     task_facts(entry)
     assert entry == before
+
+
+def test_every_name_is_in_the_manual():
+    manual = (BASE_DIR / "docs" / "policies.md").read_text()
+    table = manual.partition("## What a script sees")[2].partition("## Versions")[0]
+    assert [name for name in task_facts({}) if f"`{name}`" not in table] == []
+
+
+def test_the_first_policy_of_the_manual_works(ask):
+    manual = (BASE_DIR / "docs" / "policies.md").read_text()
+    source = manual.partition("```python\n")[2].partition("```")[0]
+    small, urgent, large = (
+        ask("approval/small", task_facts(make_entry(task_priority_value=priority, task_job_submission_data=payload)), source=source)
+        for priority, payload in ((0, {}), (500, {}), (0, {"size_bytes": 2**21}))
+    )
+    assert [answer["accepted"] for answer in (small, urgent, large)] == [True, None, False]
+    assert large["reason"] == "2097152 bytes are more than 1048576"
