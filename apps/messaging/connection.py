@@ -96,7 +96,7 @@ class Wire:
         now = time.monotonic()
         unseen = [token for token in set(tokens) if self._agents_seen.get(token, 0.0) <= now]
         if unseen:
-            self._wait_for(streams.ensure_agents(self._link, unseen), 4 * CALL_SECONDS)
+            self._wait_for(streams.ensure_agents(self._link, unseen), 4 * CALL_SECONDS + len(unseen) / 100)
             self._agents_seen.update(dict.fromkeys(unseen, now + AGENTS_FRESH_SECONDS))
 
     def delete_delivery(self, sequences: Iterable[int]) -> None:
@@ -222,9 +222,10 @@ class Wire:
         try:
             self._loop.run_forever()
         finally:
-            for task in asyncio.all_tasks(self._loop):
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
 
     def _came_up(self) -> None:

@@ -170,28 +170,34 @@ class Link:
         wait = FIRST_WAIT_SECONDS
         was_up = True
         while not self._closing:
-            closed = asyncio.Event()
             try:
-                client = await self._connect(closed)
+                await self._connect_and_stay(was_up)
+                wait, was_up = FIRST_WAIT_SECONDS, True
             except (NatsError, OSError, TimeoutError) as error:
                 self._count_refusal(str(error).lower())
                 if was_up:
                     log.warning("nats.away", extra={"error": str(error) or type(error).__name__})
                 was_up = False
-                await asyncio.sleep(wait * random.uniform(0.7, 1.3))
+            except Exception:  # the boundary of a foreign library: whatever it trips over, a new connection starts afresh
+                log.exception("nats.tripped")
+            await asyncio.sleep(wait * random.uniform(0.7, 1.3))
+            if not was_up:
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
-                continue
-            wait, self._refusals = FIRST_WAIT_SECONDS, 0
+
+    async def _connect_and_stay(self, was_up: bool) -> None:
+        """Returns when a connection that was there is lost; raises when there is none to be had."""
+        closed = asyncio.Event()
+        client = await self._connect(closed)
+        try:
+            await self._start(client)
+            self._refusals = 0
             if not was_up:
                 log.warning("nats.back")
-            was_up = True
-            try:
-                if await self._start(client):
-                    await self._watch(client, closed)
-                log.info("nats.lost")
-            finally:
-                self._lost()
-                await _quietly_close(client)
+            await self._watch(client, closed)
+            log.info("nats.lost")
+        finally:
+            self._lost()
+            await _quietly_close(client)
 
     async def _watch(self, client: Client, closed: asyncio.Event) -> None:
         """Until the connection is lost. nats-py does not always say so: an error while closing keeps its callback from
@@ -234,21 +240,18 @@ class Link:
             raise
         return client
 
-    async def _start(self, client: Client) -> bool:
-        """Subscriptions first, then say that we are up. False when the connection broke meanwhile."""
+    async def _start(self, client: Client) -> None:
+        """Subscriptions first, then say that we are up."""
         self.client = client
-        try:
-            again = list(self.listening)
-            for listening in again:
+        gaps = [listening.on_gap for listening in self.listening if listening.on_gap]
+        # Somebody may subscribe while we wait for the server: until all are known to it.
+        while missing := [listening for listening in self.listening if listening.current is None]:
+            for listening in missing:
                 listening.current = await client.subscribe(listening.subject, listening.queue, listening.receive)
             await round_trip(client)
-        except (NatsError, OSError) as error:
-            log.info("nats.lost_again", extra={"error": str(error)})
-            return False
         self._up.set()
-        for callback in [listening.on_gap for listening in again if listening.on_gap] + self._on_up:
+        for callback in gaps + self._on_up:
             callback()
-        return True
 
     def _lost(self) -> None:
         self.client = None
@@ -391,8 +394,11 @@ async def _quietly_close(client: Client) -> None:
 
 
 async def _log_error(error: Exception) -> None:
-    """nats-py's asynchronous errors: a refused subject matters, a broken connection is reported by the keeper."""
+    """nats-py's asynchronous errors: a refused subject matters, so does a fault of whoever received a message; a broken
+    connection is reported by the keeper."""
     if "permissions violation" in str(error):
         log.error("nats.refused", extra={"error": str(error)})
+    elif not isinstance(error, NatsError | OSError | TimeoutError):
+        log.error("nats.receiver_failed", exc_info=error)
     else:
         log.debug("nats.error", extra={"error": str(error) or type(error).__name__})

@@ -81,7 +81,7 @@ class Runtime:
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._beat_now = asyncio.Event()
-        self._refused = False
+        self._error: BaseException | None = None
 
     # Life
 
@@ -96,6 +96,8 @@ class Runtime:
         self._link.on_up(self._beat_now.set)
         self._link.on_refused(self._count_refusal)
         helpers = [asyncio.create_task(self._reporter.run()), asyncio.create_task(self._beat())]
+        for helper in helpers:
+            helper.add_done_callback(self._helper_ended)
         try:
             await self._link.open()
             await self._link.subscribe(subjects.control(self._settings.token), self._controlled)
@@ -103,8 +105,8 @@ class Runtime:
             self._make_room()
             log.info("agent.started", extra={"agent": self._subject_id, "org": self._org_id, "slots": self._settings.concurrency})
             await self._stop.wait()
-            if self._refused:
-                raise AccessRefused("NATS refused the API key: it is unknown, expired or revoked.")
+            if self._error is not None:
+                raise self._error
             await self._leave()
         finally:
             for helper in helpers:
@@ -116,7 +118,13 @@ class Runtime:
 
     def _count_refusal(self, times: int) -> None:
         if times >= REFUSALS_MAX:
-            self._refused = True
+            self._error = AccessRefused("NATS refused the API key: it is unknown, expired or revoked.")
+            self._stop.set()
+
+    def _helper_ended(self, helper: asyncio.Task[None]) -> None:
+        """An agent that cannot report or beat any more ends loudly rather than work in silence."""
+        if not helper.cancelled() and helper.exception() is not None:
+            self._error = helper.exception()
             self._stop.set()
 
     async def _leave(self) -> None:

@@ -142,6 +142,33 @@ def test_news_reaches_subscribers_in_order_until_they_close(wire):
     assert len(heard) == 100
 
 
+def test_a_subscription_made_while_the_connection_is_still_coming_up_is_in_force_once_it_is(nats):
+    heard = threading.Semaphore(0)
+    for _ in range(5):
+        connection.reset()
+        current = connection.wire()
+        for _ in range(20):
+            current.subscribe("events.acme.*", lambda *_: heard.release())
+        assert current.wait_up(10)
+        current.publish([("events.acme.t1", b"")])
+        for _ in range(20):
+            assert heard.acquire(timeout=10)
+
+
+def test_a_receiver_that_fails_is_logged_and_hears_the_next_message(wire, caplog):
+    heard = threading.Event()
+
+    def hear(_subject, payload):
+        if payload == b"bad":
+            raise KeyError("a fault of ours")
+        heard.set()
+
+    wire.subscribe("events.acme.*", hear)
+    wire.publish([("events.acme.t1", b"bad"), ("events.acme.t1", b"good")])
+    assert heard.wait(10)
+    assert "nats.receiver_failed" in caplog.text
+
+
 def test_a_queue_group_hears_each_message_once(wire):
     heard, done = [], threading.Semaphore(0)
     for _ in range(3):
