@@ -32,7 +32,7 @@ class Yardstick:
 
     def __init__(self, broker: str) -> None:
         app.conf.broker_url = broker
-        self._redis = redis.Redis.from_url(broker)
+        self._redis = redis.Redis.from_url(broker, socket_timeout=None)  # it waits for a whole run
 
     def wait_for_workers(self, count: int, *, seconds: float = 30.0) -> None:
         """Until that many workers answer."""
