@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from django.db.models import QuerySet
 
 from apps.agents.holds import Hold, Holds
 from apps.core import clock, ids, redis
@@ -20,13 +22,13 @@ from apps.orgs.config_store import OrgConfigProvider
 from apps.roles.models import Subject
 from apps.tasks.executor import wake
 from apps.tasks.models import Task
-from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.queue import PriorityQueue, QueueItem
 from apps.tasks.states import IN_FLIGHT, TaskStatus
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
-OVERLAP = timedelta(seconds=10)
+OVERLAP = timedelta(seconds=5)
 """Rows this much older than the last look are looked at again: writes that were under way then."""
 SETTLING = timedelta(seconds=2)
 """Rows younger than this may still be on their way into Redis by whoever wrote them."""
@@ -79,10 +81,11 @@ class TaskLoader:
         if since is not None:
             rows = rows.filter(updated_at__gte=since)
         put = 0
-        for chunk in _chunks(rows.only("key", "org_id", "job_space_id", "priority", "sequence", "not_before").order_by("pk")):
-            by_org = defaultdict(list)
-            for task in chunk:
-                by_org[task.org_id].append(item_of(task))
+        for chunk in _chunks(rows, "org_id", "job_space_id", "priority", "sequence", "not_before"):
+            by_org: dict[str, list[QueueItem]] = defaultdict(list)
+            for key, org_id, lane, priority, sequence, not_before in chunk:
+                due = clock.to_ms(not_before) if not_before else 0
+                by_org[org_id].append(QueueItem(key=key, lane=lane, priority=priority, sequence=sequence, not_before_ms=due))
             for org_id, items in by_org.items():
                 lost = self.queue.missing(org_id, items)
                 if lost:
@@ -90,25 +93,26 @@ class TaskLoader:
                 put += len(lost)
         return put
 
-    def _in_flight(self) -> Iterator[Task]:
+    def _in_flight(self) -> Iterator[Hold]:
+        """What the truth says agents hold."""
         rows = Task.objects.filter(status__in=[status.value for status in IN_FLIGHT])
-        for chunk in _chunks(rows.only("key", "org_id", "attempt", "head_agent_subject_id", "updated_at").order_by("pk")):
-            yield from chunk
+        for chunk in _chunks(rows, "org_id", "attempt", "head_agent_subject_id"):
+            for key, org_id, attempt, agent in chunk:
+                yield Hold(assignment_id=ids.assignment_id(key, attempt), org_id=org_id, agent=agent)
 
-    def _leases(self, in_flight: Iterable[Task], now: datetime) -> int:
+    def _leases(self, in_flight: Sequence[Hold], now: datetime) -> int:
         """A hold without a lease gets a fresh one: its agent has that long to be heard of."""
-        by_name = {ids.assignment_id(task.key, task.attempt): task for task in in_flight}
+        by_name = {hold.assignment_id: hold for hold in in_flight}
         lost: dict[str, list[Hold]] = defaultdict(list)
         for name in self.holds.missing(list(by_name)):
-            task = by_name[name]
-            lost[task.org_id].append(Hold(assignment_id=name, org_id=task.org_id, agent=task.head_agent_subject_id))
+            lost[by_name[name].org_id].append(by_name[name])
         for org_id, holds in lost.items():
             self.holds.take(holds, now=now, lease_seconds=self.configs.of(org_id).lease_seconds)
         return sum(map(len, lost.values()))
 
-    def _holds(self, in_flight: Iterable[Task], now: datetime) -> int:
+    def _holds(self, in_flight: Sequence[Hold], now: datetime) -> int:
         """Drop holds of attempts that are over (whoever should have, died)."""
-        known = {ids.assignment_id(task.key, task.attempt) for task in in_flight}
+        known = {hold.assignment_id for hold in in_flight}
         suspects = [name for name in self.holds.all() if name not in known]
         # Taken after we read the rows, or really over: the truth says which.
         over: list[str] = []
@@ -137,9 +141,9 @@ def _run_id() -> str:
     return redis.client().info("server")["run_id"]
 
 
-def _chunks(rows) -> Iterator[list[Task]]:
-    """Pages by primary key: short reads, no long cursor."""
+def _chunks(rows: QuerySet[Task], *fields: str) -> Iterator[list[tuple]]:
+    """(key, *fields) in pages by primary key: short reads, no long cursor."""
     last = ""
-    while chunk := list(rows.filter(pk__gt=last)[:CHUNK]):
+    while chunk := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", *fields)[:CHUNK]):
         yield chunk
-        last = chunk[-1].pk
+        last = chunk[-1][0]
