@@ -68,6 +68,8 @@ class _Case:
     entry: TaskEntry
     key: str
     wire: dict[str, Any]
+    facts: dict[str, Any]
+    """What the policies see of it."""
     status: TaskStatus = TaskStatus.QUEUED
     reason: str = ""
     priority: int = 0
@@ -125,7 +127,9 @@ class TaskIntake:
                     late = Problem(field="task_completion_timeline.due", code="past", message="must be in the future")
                     verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid([late]))
                 else:
-                    cases[key] = _Case(entry=entry, key=key, wire=entry.to_wire(now=now), priority=entry.priority)
+                    wire = entry.to_wire(now=now)
+                    facts = task_facts(wire, org_id=principal.org_id)
+                    cases[key] = _Case(entry=entry, key=key, wire=wire, facts=facts, priority=entry.priority)
         return cases
 
     def _approve(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
@@ -200,7 +204,7 @@ def _request(case: _Case, config: OrgConfig, script_id: str | None) -> PolicyReq
         org_id=case.entry.org_id,
         task_key=case.key,
         script_id=script_id,
-        input={"task": task_facts(case.wire, org_id=case.entry.org_id)},
+        input={"task": case.facts},
         timeout_ms=config.dsl_timeout_ms,
         config_version=config.version,
     )
