@@ -5,14 +5,29 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.signals import beat_init, worker_ready
+from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, QueueName, Work
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 
-app = Celery("jobplatform")
+
+class Reconnecting(Connection):
+    """Workers and beat look for a broker that is away every other second; Celery's own pauses grow to half a minute."""
+
+    def ensure_connection(self, errback=None, max_retries=None, **how):
+        pauses = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
+        return super().ensure_connection(errback, max_retries, **{**pauses, **how})
+
+
+class Broker(AMQP):
+    Connection = Reconnecting
+
+
+app = Celery("jobplatform", amqp=Broker)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_queues=[KombuQueue(queue.name) for queue in QUEUES],
@@ -30,6 +45,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_soft_shutdown_timeout=10.0,
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
     # `max_retries`: a hint is sent now or not at all; waiting for a broker would hold up whoever wrote the truth.
     broker_transport_options={"visibility_timeout": 600, "socket_keepalive": True, "health_check_interval": 10, "max_retries": 0},
     worker_hijack_root_logger=False,

@@ -28,7 +28,7 @@ VARIABLES = (
     Variable(name="SECRET_KEY", default="(made and kept in the data directory)", meaning="signs sessions; the NATS keys derive from it"),
     Variable(name="DEBUG", default="0", meaning="1 shows error pages; never in production"),
     Variable(name="ALLOWED_HOSTS", default="127.0.0.1,localhost", meaning="host names the web server answers to"),
-    Variable(name="PUBLIC_URL", default="", meaning="how people reach us, such as https://jobs.example.com, when a proxy ends TLS before us"),
+    Variable(name="PUBLIC_URL", default="", meaning="how people reach us, such as https://jobs.example.com, behind a proxy that ends TLS"),
     Variable(name="REDIS_URL", default="(that of a running `up`)", meaning="order, leases, caches; may be emptied at any time"),
     Variable(name="REDIS_PREFIX", default="jp", meaning="prefix of every Redis key, so platforms can share a server"),
     Variable(name="NATS_URL", default="(that of a running `up`)", meaning="the wire to agents (JetStream on)"),
