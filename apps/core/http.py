@@ -46,6 +46,13 @@ SPEC_PATHS: Mapping[str, dict[str, Any]] = {
 """Paths whose error shape the spec fixes: prefix, and what stands first in the body."""
 
 
+PAGE_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Pages run scripts from here only; none are written into the page."""
+
+
 class MethodNotAllowed(errors.PlatformError):
     status, code, sentence = 405, "method_not_allowed", "This path does not take that method."
 
@@ -177,6 +184,8 @@ class EdgeMiddleware:
         finally:
             request_id.reset(token)
         response["X-Request-Id"] = this
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        response.headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else "default-src 'none'; frame-ancestors 'none'")
         if request.path.startswith(("/api/v1/", *SPEC_PATHS)):
             response.headers.setdefault("Cache-Control", "no-store")
         return response
