@@ -20,7 +20,7 @@ from typing import Any
 from jobplatform.env import BASE_DIR
 from tests.services import Server
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 _never = threading.Event()
 
 
