@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +52,13 @@ def test_the_data_directory_of_up_and_doctor_is_known_before_settings_load(monke
     monkeypatch.setenv("JOBPLATFORM_DATA", "untouched")
     env.choose_data_dir(argv)
     assert os.environ["JOBPLATFORM_DATA"] == (str(tmp_path / chosen) if chosen else "untouched")
+
+
+def test_behind_tls_cookies_travel_on_tls_only(tmp_path):
+    script = (
+        "import django; django.setup(); from django.conf import settings as s;"
+        "print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.CSRF_TRUSTED_ORIGINS, s.SECURE_HSTS_SECONDS > 0)"
+    )
+    environment = {**os.environ, "PUBLIC_URL": "https://jobs.example.com/", "JOBPLATFORM_DATA": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "True True ['https://jobs.example.com'] True"

@@ -1,0 +1,42 @@
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from jobplatform.env import BASE_DIR
+
+VERBS = ("venv", "demo", "up", "doctor", "test", "bench", "clean")
+
+
+def make(*arguments: str) -> str:
+    if shutil.which("make") is None:
+        pytest.skip("make is missing")
+    return subprocess.run(["make", *arguments], cwd=BASE_DIR, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_alone_prints_its_verbs_and_does_nothing_else():
+    lines = make().splitlines()
+    assert [line.split()[1] for line in lines] == ["help", *VERBS]
+
+
+def test_make_test_runs_the_store_again_on_mongodbs_wire_protocol():
+    lines = make("-n", "test").splitlines()
+    runs = [line for line in lines if "-m pytest" in line]
+    assert len(runs) == 2
+    assert "-m store --tasks-db=mongodb" in runs[1]
+    assert any("ruff check" in line for line in lines)
+    assert any("lint-imports" in line for line in lines)
+
+
+def test_make_demo_hands_its_folder_and_options_on():
+    lines = make("-n", "demo", "DIR=/some where", "ARGS=--exit").splitlines()
+    assert lines[-1].endswith('-m demo --dir "/some where" --exit')
+
+
+def test_ci_runs_make_test_and_fails_with_it():
+    script = BASE_DIR / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text()
+    assert "set -euo pipefail" in text
+    assert "make test" in text
