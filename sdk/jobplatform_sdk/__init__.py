@@ -1,7 +1,20 @@
 """Agents, clients and the command line of the job platform."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from jobplatform_sdk.agent import Agent as Agent
+    from jobplatform_sdk.attempt import Context as Context
+    from jobplatform_sdk.attempt import Decline as Decline
+    from jobplatform_sdk.attempt import Retryable as Retryable
+    from jobplatform_sdk.client import Client as Client
+    from jobplatform_sdk.client_async import AsyncClient as AsyncClient
+    from jobplatform_sdk.client_calls import Patience as Patience
+    from jobplatform_sdk.client_errors import ClientError as ClientError
+    from jobplatform_sdk.credentials import BadKey as BadKey
+    from jobplatform_sdk.runtime import AccessRefused as AccessRefused
+    from jobplatform_sdk.task import Task as Task
 
 _HOMES = {
     "Agent": "agent",
