@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import Any
@@ -17,14 +18,13 @@ from typing import Any
 from rich.console import Console
 
 from bench import report
-from bench.house import House, Wrong
-from bench.measure import percentile
+from bench.house import House
+from bench.measure import Wrong, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
 PARTS = ("throughput", "latency", "depth")
 DEPTHS = (1_000, 10_000, 100_000)
-HOME = ROOT / "var" / "bench"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
-    stage = Stage(HOME / "platform")
+    stage = Stage(options.data.resolve() / "platform")
     began = time.monotonic()
     try:
         console.print("Raising the platform …", style="bright_black")
@@ -52,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stage.clear()
     figures["took_seconds"] = round(time.monotonic() - began, 1)
     console.print(report.shown(figures))
-    HOME.mkdir(parents=True, exist_ok=True)
-    (HOME / "latest.json").write_text(json.dumps(figures, indent=2) + "\n")
-    console.print("Written to var/bench/latest.json", style="bright_black")
+    (options.data / "latest.json").write_text(json.dumps(figures, indent=2) + "\n")
+    console.print(f"Written to {os.path.relpath(options.data / 'latest.json')}", style="bright_black")
     return 0
 
 
@@ -132,6 +131,8 @@ def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, childr
     workers = [Process(f"raw Celery {number}", [*argv, *more, "-n", f"raw{number}@%h"], environment) for number in range(processes)]
     try:
         yield
+    except Wrong as problem:
+        raise Wrong(f"{problem}. Their last words:\n" + "\n".join(worker.last_words() for worker in workers)) from None
     finally:
         for worker in workers:
             worker.ask_to_stop()
@@ -148,6 +149,7 @@ def _cpu_per_task(bulks: Sequence[Any]) -> dict[str, float]:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be given again")
+    parser.add_argument("--data", type=Path, default=ROOT / "var" / "bench", help="where to work and write (default: var/bench)")
     parser.add_argument("--tasks", type=int, default=5_000, help="of one bulk submission (default %(default)s)")
     parser.add_argument("--celery-tasks", type=int, default=3_000, help="no-ops for raw Celery (default %(default)s)")
     parser.add_argument("--depth-tasks", type=int, default=2_000, help="measured at each depth (default %(default)s)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from bench.measure import Cpu, cpu
+from bench.measure import Cpu, Wrong, cpu
 from demo.stage import Process, Stage
 from jobplatform_sdk.client import Client
 
@@ -19,10 +19,6 @@ AGENTS, AWAY_AGENT = ("noop-1", "noop-2"), "away"
 WARM_UP = 500
 SENDERS = 16
 PATIENCE_SECONDS = 120.0
-
-
-class Wrong(Exception):
-    """A task was lost, done twice, or answered wrongly: figures would be worth nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import psutil
 
 
+class Wrong(Exception):
+    """A task was lost, done twice, or answered wrongly: figures would be worth nothing."""
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Nearest rank: the smallest value that at least `share` (0…1) of them do not exceed."""
     if not values:

@@ -6,11 +6,13 @@ import os
 import time
 
 import redis
-from celery import Celery
+from celery import Celery, signals
+
+from bench.measure import Wrong
 
 BROKER = os.environ.get("RAW_BROKER", "redis://127.0.0.1:6379/1")
 QUEUE = "raw-noop"
-HEARD = "raw-heard"
+HEARD, READY = "raw-heard", "raw-ready"
 
 app = Celery("raw", broker=BROKER)
 app.conf.update(task_ignore_result=True, task_default_queue=QUEUE)
@@ -27,6 +29,11 @@ def say(word: str) -> None:
     redis.Redis.from_url(BROKER).rpush(HEARD, word)
 
 
+@signals.worker_ready.connect
+def _ready(**_signal: object) -> None:
+    redis.Redis.from_url(BROKER).rpush(READY, 1)
+
+
 class Yardstick:
     """Sends no-ops and waits for the last."""
 
@@ -34,12 +41,11 @@ class Yardstick:
         app.conf.broker_url = broker
         self._redis = redis.Redis.from_url(broker, socket_timeout=None)  # it waits for a whole run
 
-    def wait_for_workers(self, count: int, *, seconds: float = 30.0) -> None:
-        """Until that many workers answer."""
-        until = time.monotonic() + seconds
-        while len(app.control.ping(timeout=0.5)) != count:
-            if time.monotonic() > until:
-                raise RuntimeError("the raw Celery workers did not start")
+    def wait_for_workers(self, count: int, *, seconds: float = 60.0) -> None:
+        """Until so many have started since we last asked."""
+        for _ in range(count):
+            if self._redis.blpop([READY], timeout=seconds) is None:
+                raise Wrong("the raw Celery workers did not start")
 
     def rate(self, tasks: int) -> float:
         """Tasks a second from the first send to the last taken."""
@@ -51,5 +57,5 @@ class Yardstick:
         heard = self._redis.blpop([HEARD], timeout=120)
         took = time.perf_counter() - began
         if heard is None or heard[1].decode() != word or self._redis.llen(QUEUE):
-            raise RuntimeError("raw Celery did not take all of its tasks")
+            raise Wrong("raw Celery did not take all of its tasks")
         return tasks / took

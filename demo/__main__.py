@@ -22,16 +22,15 @@ PIPED_WIDTH = 160
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     console = _console()
-    data = ROOT / "var" / "demo"
     try:
         folder = look(options.dir, leave_out=ROOT / "var")
     except NoFolder as problem:
-        console.print(f"Cannot look at {problem}", style="red", markup=False, highlight=False)
+        console.print(f"Cannot look at {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     if not folder.files:
-        console.print(f"There is no file in {printable(str(options.dir))}: nothing to do.", markup=False, highlight=False)
+        console.print(f"There is no file in {printable(str(options.dir))}: nothing to do.", markup=False, highlight=False, soft_wrap=True)
         return 0
-    stage = Stage(data)
+    stage = Stage(options.data.resolve())
     signal.signal(signal.SIGTERM, _as_interrupt)
     signal.signal(signal.SIGHUP, _as_interrupt)
     try:
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             play.stay()
         return status
     except Broken as problem:
-        console.print(str(problem), style="red", markup=False, highlight=False)
+        console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -56,6 +55,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--dir", type=Path, default=ROOT, help="the folder whose files become tasks (default: this project)")
     parser.add_argument("--exit", action="store_true", help="stop by itself; status 0 only if every task ended as it should")
+    parser.add_argument("--data", type=Path, default=ROOT / "var" / "demo", help="data directory; emptied first (default: var/demo)")
     parser.add_argument("--rows", type=int, default=500, help="files shown in the table at the end (default %(default)s)")
     return parser.parse_args(argv)
 
