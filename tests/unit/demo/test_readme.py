@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jobplatform import env
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "sdk" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def table(*rows):
@@ -36,3 +38,9 @@ def test_the_configuration_tables_are_those_of_the_code(wanted):
 @pytest.mark.parametrize("name", ["word_counter.py", "no_essays.star"])
 def test_the_examples_are_shown_as_they_are(name):
     assert f"```python\n{(ROOT / 'examples' / name).read_text()}```" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
