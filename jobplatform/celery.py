@@ -10,7 +10,7 @@ from celery.signals import beat_init, worker_ready
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
-from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, QueueName, Work
+from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, TELL_REVOKED_SECONDS, QueueName, Work
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 
@@ -54,6 +54,7 @@ app.conf.update(
         # A tick older than its period is stale: the next one does its work.
         "sweep": {"task": Work.SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS * 3}},
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": RECONCILE_SECONDS}},
+        "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expires": TELL_REVOKED_SECONDS}},
     },
 )
 

@@ -30,6 +30,7 @@ class Work:
     DRAIN = "dispatch.drain"
     SWEEP = "upkeep.sweep"
     RECONCILE = "upkeep.reconcile"
+    TELL_REVOKED = "upkeep.tell_revoked"
 
 
 QUEUES = (
@@ -39,3 +40,4 @@ QUEUES = (
 
 SWEEP_SECONDS = 2.0
 RECONCILE_SECONDS = 5.0
+TELL_REVOKED_SECONDS = 20.0

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import shared_task, signals
 
 from apps.core import background, clock, redis
+from apps.messaging import credentials
+from apps.orgs import keys
 from apps.tasks.loader import TaskLoader
 from apps.tasks.sweeper import Sweeper
 from jobplatform.queues import Work
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(name=Work.SWEEP, ignore_result=True)
@@ -26,6 +32,15 @@ def reconcile(**_newer: object) -> None:
         TaskLoader().reconcile(now=clock.now())
     except redis.RedisDown as error:
         redis.log_away(error)
+
+
+@shared_task(name=Work.TELL_REVOKED, ignore_result=True)
+def tell_revoked(**_newer: object) -> None:
+    """NATS may have been away when a key was revoked, or have lost its disk since: say it again. Cheap when it knows."""
+    try:
+        credentials.revoke(keys.revoked_on_nats(), now=clock.now())
+    except credentials.NotPushed as error:
+        log.info("nats.revocations_not_told", extra={"problem": error.facts.get("problem", "")})
 
 
 @signals.worker_ready.connect
