@@ -14,6 +14,9 @@ from apps.tasks.entries import ExecutionMode
 from apps.tasks.parser import FIELDS, InitialJobParser
 from tests.factories import NOON, make_entry
 
+# A wire that an earlier test left looking for its server takes its pauses from `random`.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
 parse = InitialJobParser().parse
 
 
