@@ -15,6 +15,13 @@ def delivery(number, token=ADA, payload=b"{}"):
     return Delivery(subject=subjects.deliveries(token), payload=payload, msg_id=f"acme/t{number}#1")
 
 
+def store(wire, deliveries):
+    """Deliver, all of it."""
+    sequences = wire.deliver(deliveries)
+    assert all(isinstance(sequence, int) for sequence in sequences), sequences
+    return sequences
+
+
 def drained(consumer, count, seconds=15.0):
     """Fetch until `count` messages came."""
     messages, deadline = [], time.monotonic() + seconds
@@ -34,7 +41,7 @@ def deliver_until_stored(wire, deliveries, seconds=20.0):
 
 
 def test_a_batch_gets_a_sequence_per_message_in_order(wire):
-    results = wire.deliver([delivery(number) for number in range(300)])
+    results = store(wire, [delivery(number) for number in range(300)])
     assert results == sorted(results)
     assert len(set(results)) == 300
 
@@ -73,7 +80,7 @@ def test_fetch_gives_what_is_there_without_waiting_for_more(wire):
     wire.ensure_agents([ADA])
     consumer = PullConsumer("DELIVERIES", ADA)
     assert consumer.fetch(10, 0.01) == []
-    wire.deliver([delivery(number) for number in range(3)])
+    store(wire, [delivery(number) for number in range(3)])
     messages = drained(consumer, 3)
     assert [message.subject for message in messages] == [subjects.deliveries(ADA)] * 3
     consumer.ack(messages)
@@ -81,7 +88,7 @@ def test_fetch_gives_what_is_there_without_waiting_for_more(wire):
 
 def test_what_is_not_acknowledged_is_given_to_another_when_the_consumer_closes(wire):
     wire.ensure_agents([ADA])
-    wire.deliver([delivery(number) for number in range(20)])
+    store(wire, [delivery(number) for number in range(20)])
     one = PullConsumer("DELIVERIES", ADA)
     taken = drained(one, 1)
     one.ack(taken)
@@ -94,7 +101,7 @@ def test_two_consumers_share_one_durable(wire):
     wire.ensure_agents([ADA])
     one, other = PullConsumer("DELIVERIES", ADA), PullConsumer("DELIVERIES", ADA)
     assert one.fetch(5, 0.01) == other.fetch(5, 0.01) == []  # both stand in line
-    sequences = wire.deliver([delivery(number) for number in range(10)])
+    sequences = store(wire, [delivery(number) for number in range(10)])
     got = drained(one, 5, 2.0) + drained(other, 5, 2.0)
     got += drained(one, 10 - len(got), 1.0)
     assert len(got) == len({message.ack_token for message in got}) == len(sequences)
@@ -102,7 +109,7 @@ def test_two_consumers_share_one_durable(wire):
 
 def test_a_deleted_delivery_is_never_fetched(wire):
     wire.ensure_agents([ADA])
-    sequences = wire.deliver([delivery(number, payload=b"%d" % number) for number in range(3)])
+    sequences = store(wire, [delivery(number, payload=b"%d" % number) for number in range(3)])
     wire.delete_delivery([sequences[1], 999])
     assert [message.data for message in drained(PullConsumer("DELIVERIES", ADA), 2)] == [b"0", b"2"]
 
@@ -110,8 +117,8 @@ def test_a_deleted_delivery_is_never_fetched(wire):
 def test_what_waits_in_the_streams_can_be_counted(wire):
     assert wire.waiting_deliveries(ADA) == 0  # nobody made its consumer yet
     wire.ensure_agents([ADA])
-    wire.deliver([delivery(number) for number in range(3)])
-    wire.deliver([Delivery(subject=subjects.report("acme", "t1", ADA), payload=b"{}", msg_id="r")])
+    store(wire, [delivery(number) for number in range(3)])
+    store(wire, [Delivery(subject=subjects.report("acme", "t1", ADA), payload=b"{}", msg_id="r")])
     assert wire.waiting_deliveries(ADA) == 3
     assert wire.unread_reports() == 1
     listener = PullConsumer(subjects.REPORTS, subjects.LISTENER)
@@ -230,7 +237,7 @@ def test_a_killed_server_that_comes_back_finds_everything_working(own_wire, brok
     consumer = PullConsumer("DELIVERIES", ADA)
     heard, gap = threading.Event(), threading.Event()
     own_wire.subscribe("events.acme.*", lambda *_: heard.set(), on_gap=gap.set)
-    own_wire.deliver([delivery(1)])
+    store(own_wire, [delivery(1)])
     consumer.ack(drained(consumer, 1))
     assert consumer.fetch(1, 0.01) == []  # a request stands open when the server dies
 
