@@ -76,7 +76,7 @@ def nats(nats_process: services.Server, settings) -> Iterator[str]:
 
     settings.NATS_URL = f"nats://127.0.0.1:{nats_process.port}"
     connection.reset()
-    services.empty_jetstream(settings.NATS_URL)
+    services.empty_jetstream(settings.NATS_URL, nats_process.directory)
     yield settings.NATS_URL
     connection.reset()
 

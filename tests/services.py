@@ -47,6 +47,7 @@ class Server:
 
     def __init__(self, name: str, command: list[str], *, ready: str, port: int, env: dict[str, str] | None = None) -> None:
         self.name, self.command, self.port = name, command, port
+        self.directory: Path | None = None
         self._ready = re.compile(ready)
         self._env = {**os.environ, **(env or {})}
         self._lines: deque[str] = deque(maxlen=400)
@@ -131,11 +132,17 @@ def nats_server(directory: Path) -> Server:
     port = free_port()
     file = directory / "nats.conf"
     file.write_text(server_config(port, 0, directory))
-    return Server("nats", [binary, "-c", str(file)], ready="Server is ready", port=port)
+    server = Server("nats", [binary, "-c", str(file)], ready="Server is ready", port=port)
+    server.directory = directory
+    return server
 
 
-def empty_jetstream(url: str) -> None:
-    """Delete every stream of the platform's account."""
+def empty_jetstream(url: str, directory: Path | None = None) -> None:
+    """Delete every stream of the platform's account. `directory` is the server's: give it where this is done again and again.
+
+    The server moves a deleted stream's files to `.NAME` and removes them later. A second deletion that finds them still
+    there fails silently, and the next stream of that name starts with the old one's messages.
+    """
     import nats
 
     from apps.messaging.credentials import platform_credentials
@@ -147,6 +154,9 @@ def empty_jetstream(url: str) -> None:
             await jetstream.delete_stream(stream.config.name)
         await connection.close()
 
+    pause = threading.Event()
+    while directory and any(directory.glob("jetstream/jetstream/*/streams/.*")):
+        pause.wait(0.002)
     asyncio.run(delete())
 
 
