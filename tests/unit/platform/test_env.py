@@ -60,5 +60,5 @@ def test_behind_tls_cookies_travel_on_tls_only(tmp_path):
         "print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.CSRF_TRUSTED_ORIGINS, s.SECURE_HSTS_SECONDS > 0)"
     )
     environment = {**os.environ, "PUBLIC_URL": "https://jobs.example.com/", "JOBPLATFORM_DATA": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", script], cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", script], cwd=env.BASE_DIR, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True True ['https://jobs.example.com'] True"
