@@ -175,7 +175,13 @@ class EdgeMiddleware:
         this = given if _REQUEST_ID.fullmatch(given) else ids.time_ordered()
         token = request_id.set(this)
         try:
-            response = self.get_response(request)
+            # No id and no text of ours holds NUL, and PostgreSQL would not even compare with it.
+            if "\x00" in request.path:
+                response = error_answer(request.path, errors.Missing())
+            elif "%00" in request.META.get("QUERY_STRING", ""):
+                response = error_answer(request.path, errors.Malformed("The query must not contain NUL."))
+            else:
+                response = self.get_response(request)
             if response.status_code >= 400 and answers_json(request) and "json" not in response.get("Content-Type", ""):
                 plain = response
                 response = error_answer(request.path, _from_status(plain.status_code))

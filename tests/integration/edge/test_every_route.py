@@ -80,6 +80,15 @@ def test_pages_run_only_scripts_of_their_own_and_stand_in_no_frame(client, route
     assert response["X-Content-Type-Options"] == "nosniff" and response["X-Frame-Options"] == "DENY"
 
 
+@pytest.mark.parametrize("route", API)
+def test_no_path_and_no_query_holds_nul(client, route):
+    key = bearer(make_key("acme", "org_admin"))
+    for method in ("get", "put", "post", "delete"):
+        if "x" in route.split("/"):
+            assert getattr(client, method)(f"/{route.replace('/x', '/a%00b')}", headers=key).status_code == 404
+        assert getattr(client, method)(f"/{route}?after=%00", headers=key).status_code == 400
+
+
 def test_the_document_of_the_api_describes_every_path(client):
     described = set(client.get("/api/schema?format=json").json()["paths"])
     assert {re.sub(r"{[^}]+}", "x", path).lstrip("/") for path in described} == set(API)

@@ -111,10 +111,10 @@ def test_lists_come_in_pages(client, admin, monkeypatch):
             seen += [row[field] for row in page[kind]]
             after = page["next"]
         assert seen == list("abcde")
-    assert client.get("/api/v1/roles?after=%00", headers=admin).status_code == 422
+    assert client.get("/api/v1/roles?after=%00", headers=admin).status_code == 400
 
 
-BAD_IDS = ["%00", "a%00b", "a%0Ab", "%20a", "a%20", "x" * 181, "%E2%80%AEa", "e%CC%81", "%7F"]
+BAD_IDS = ["a%0Ab", "%20a", "a%20", "x" * 181, "%E2%80%AEa", "e%CC%81", "%7F"]
 BAD_ROLES = [
     {}, [], {"role_type": ""}, {"role_type": None}, {"role_type": 1}, {"role_type": "x" * 65},
     {**SCOUT, "group_ids": "g"},
