@@ -50,7 +50,7 @@ class Play:
             self._run(client)
             tasks = self._collect(client)
         self._show(tasks)
-        return self._judge(tasks)
+        return self.judge(tasks)
 
     def stay(self) -> None:
         """Leave it all running for the curious, until Ctrl-C."""
@@ -209,7 +209,8 @@ class Play:
             run=milliseconds(times.started, times.finished),
         )
 
-    def _judge(self, tasks: dict[str, Task]) -> int:
+    def judge(self, tasks: dict[str, Task]) -> int:
+        """0 when each file's task is as the file itself asks for, else 1; says what is not."""
         wrong = []
         for task_id, found in self._files.items():
             told = differences(expected(found), _seen(tasks.get(task_id)))
