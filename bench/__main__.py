@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench import report
 from bench.house import House
-from bench.measure import Wrong, percentile
+from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
@@ -64,13 +64,17 @@ def throughput(house: House, options: argparse.Namespace) -> dict[str, Any]:
     broker = house.stage.url("redis").rpartition("/")[0] + "/1"
     yardstick = Yardstick(broker)
     rates: dict[str, list[float]] = {"prefork": [], "solo": [], "platform": []}
+    raw_cpu: dict[str, list[float]] = {"prefork": [], "solo": []}
     bulks = []
     for turn in range(options.repeats):
         for pool, processes in (("prefork", 1), ("solo", dispatchers)):
-            with _raw_workers(house.stage, broker, pool, processes, children=dispatchers):
+            with _raw_workers(house.stage, broker, pool, processes, children=dispatchers) as pids:
                 yardstick.wait_for_workers(processes)
                 yardstick.rate(100)
+                before = cpu({**pids, "redis": workers["redis"]})
                 rates[pool].append(yardstick.rate(options.celery_tasks))
+                used = cpu({**pids, "redis": workers["redis"]}).since(before)
+                raw_cpu[pool].append(1000 * sum(used.values()) / options.celery_tasks)
         bulks.append(house.bulk(f"bulk{turn}", options.tasks))
         rates["platform"].append(bulks[-1].rate)
     middle = {name: round(median(found), 1) for name, found in rates.items()}
@@ -84,6 +88,7 @@ def throughput(house: House, options: argparse.Namespace) -> dict[str, Any]:
         "ratio_to_solo": round(middle["platform"] / middle["solo"], 2),
         "submitted_per_second": round(median(bulk.tasks / bulk.submit_seconds for bulk in bulks), 1),
         "cpu_ms_per_task": _cpu_per_task(bulks),
+        "raw_cpu_ms_per_task": {pool: round(median(found), 3) for pool, found in raw_cpu.items()},
     }
 
 
@@ -123,14 +128,14 @@ MEASURES = {"throughput": throughput, "latency": latency, "depth": depth}
 
 
 @contextlib.contextmanager
-def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, children: int) -> Iterator[None]:
-    """As `celery worker` starts them: only pool, concurrency, queue and name are given."""
+def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, children: int) -> Iterator[dict[str, int]]:
+    """Their pids. As `celery worker` starts them: only pool, concurrency, queue and name are given."""
     environment = {**os.environ, **stage.environment, "RAW_BROKER": broker}
     argv = [sys.executable, "-m", "celery", "-A", "bench.raw_celery", "worker", "-P", pool, "-Q", QUEUE]
     more = ["-c", str(children)] if pool == "prefork" else []
     workers = [Process(f"raw Celery {number}", [*argv, *more, "-n", f"raw{number}@%h"], environment) for number in range(processes)]
     try:
-        yield
+        yield {f"raw-{number}": worker.pid for number, worker in enumerate(workers)}
     except Wrong as problem:
         raise Wrong(f"{problem}. Their last words:\n" + "\n".join(worker.last_words() for worker in workers)) from None
     finally:
