@@ -61,7 +61,8 @@ def _heading(text: str) -> Text:
 def _throughput(found: dict[str, Any]) -> Table:
     table = _table("", "tasks/s", "runs", "CPU ms/task", "ours is")
     middle, runs = found["per_second"], found["all"]
-    table.add_row("this platform", f"{middle['platform']:,.0f}", _runs(runs["platform"]), f"{sum(found['cpu_ms_per_task'].values()):.2f}", "")
+    ours = sum(found["cpu_ms_per_task"].values())
+    table.add_row("this platform", f"{middle['platform']:,.0f}", _runs(runs["platform"]), f"{ours:.2f}", "")
     for pool, name in (("prefork", "prefork (its default)"), ("solo", "solo")):
         table.add_row(
             f"raw Celery, {found['workers']} workers, {name}", f"{middle[pool]:,.0f}", _runs(runs[pool]),
