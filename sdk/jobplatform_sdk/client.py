@@ -249,7 +249,8 @@ def _cut_off(response: httpx.Response, until: float | None) -> Iterator[None]:
 
     def cut() -> None:
         with contextlib.suppress(OSError):
-            wire.shutdown(socket.SHUT_RDWR)
+            # Past an SSLSocket's own shutdown, which takes its state from under the thread that is reading.
+            socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
     timer.daemon = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from typing import Any
 
 from rich.text import Text
@@ -18,31 +19,29 @@ from jobplatform_sdk.client_values import OPEN, HistoryItem, Task
 def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     statuses = [*(options.status or []), *(OPEN if options.open else [])]
     found = client.tasks(
-        limit=options.limit + 1 if options.limit and not screen.json else options.limit or None,
+        limit=options.limit + 1 if options.limit else None,
         status=list(dict.fromkeys(statuses)), agent=options.agent, job_space=options.space, submitter=options.submitter,
         created_from=options.since, created_to=options.until, priority_min=options.priority_min, priority_max=options.priority_max,
         q=options.prefix,
     )  # fmt: skip
+    shown = itertools.islice(found, options.limit or None)
     if screen.json:
-        for task in found:
+        for task in shown:
             screen.document(task.data)
-        return Exit.FINE
-    rows = list(found)
-    if not rows:
+    elif rows := [_row(task) for task in shown]:
+        titles = ("TASK", "STATUS", "PRIORITY", "AGENT", "AGE", "TOOK", "GOAL")
+        screen.table(titles, rows, flexible="GOAL", shorten=("TASK", "AGENT"))
+    else:
         screen.note("no tasks")
-        return Exit.FINE
-    shown = rows[: options.limit] if options.limit else rows
-    screen.table(
-        ("TASK", "STATUS", "PRIORITY", "AGENT", "AGE", "TOOK", "GOAL"),
-        [
-            (task.task_id, _status(task), str(task.priority), task.agent, age(task.times.created), _took(task), task.goal)
-            for task in shown
-        ],
-        flexible="GOAL", shorten=("TASK", "AGENT"),
-    )  # fmt: skip
-    if len(rows) > len(shown):
-        screen.note(f"the newest {len(shown)}; there are more: --limit")
+    if next(found, None) is not None:
+        screen.note(f"the newest {options.limit}; there are more: --limit")
     return Exit.FINE
+
+
+def _row(task: Task) -> tuple[str | Text, ...]:
+    times = task.times
+    took = between(times.created, times.finished)
+    return (task.task_id, _status(task), str(task.priority), task.agent, age(times.created), took, task.goal)
 
 
 def _status(task: Task) -> Text:
@@ -50,10 +49,6 @@ def _status(task: Task) -> Text:
     if task.status == "running" and task.progress:
         text.append(f" {task.progress:.0f}%")
     return text
-
-
-def _took(task: Task) -> str:
-    return between(task.times.created, task.times.finished)
 
 
 # ---- show -------------------------------------------------------------------------------------------------

@@ -26,15 +26,19 @@ COMMANDS = {
 }
 
 LASTING = {"bulk", "watch"}
-"""Commands that should outlive a restart of the platform; the others had better say soon that nobody is there."""
+"""Commands that outlive a restart of the platform, once they have begun."""
+BRIEF, PATIENT = Patience(retries=2), Patience(retries=9)
+"""Somebody who waits at the prompt wants to hear soon that nobody is there."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments.parser(COMMANDS).parse_args(argv)
     screen = Screen(json=options.json)
-    patience = Patience(retries=9) if options.command in LASTING else Patience(retries=2)
     try:
-        with Client(options.url, options.api_key, patience=patience) as client:
+        if options.command in LASTING:
+            with Client(options.url, options.api_key, patience=BRIEF) as client:
+                next(client.tasks(limit=1), None)
+        with Client(options.url, options.api_key, patience=PATIENT if options.command in LASTING else BRIEF) as client:
             return options.run(options, client, screen)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain while closing standard output; so it gets another.

@@ -43,6 +43,7 @@ def documents(out):
 
 
 def environment(server):
+    server.is_knocked_at = True
     return {**os.environ, "JOBPLATFORM_URL": server.url, "JOBPLATFORM_API_KEY": KEY, "TERM": "xterm-256color"}
 
 

@@ -47,9 +47,10 @@ def test_an_unknown_task_is_named(jobctl, server):
     assert jobctl("show", "nope") == (REFUSED, "", "jobctl: nope: Not found.\n")
 
 
-def test_nobody_there(jobctl, server):
+@pytest.mark.parametrize("arguments", [("tasks",), ("watch",), ("bulk", "/dev/null")])
+def test_nobody_there_is_said_soon(jobctl, server, arguments):
     server.stop()
-    status, out, err = jobctl("tasks")
+    status, out, err = jobctl(*arguments)
     assert (status, out) == (UNREACHABLE, "")
     assert "Cannot connect to http://127.0.0.1:" in err
 

@@ -148,8 +148,8 @@ def test_bulk_with_watch_goes_on_to_the_end(jobctl, server, tmp_path):
     (tmp_path / "b").write_text("".join(json.dumps({"task_id": f"t{number}", "goal": "g", "intent": "i"}) + "\n" for number in (1, 2, 3)))
     news = [SUMMARY, moved("t2", "running"), moved("t9", "failed"), moved("t3", "completed"), moved("t2", "failed", reason="broken")]
     server.will(accept, Stream(news), *[present({"t1": "completed"})] * 3)
-    status, out, _ = jobctl("bulk", str(tmp_path / "b"), "--watch")
-    assert status == NOT_COMPLETED
+    status, out, err = jobctl("bulk", str(tmp_path / "b"), "--watch")
+    assert status == NOT_COMPLETED, err
     lines = out.splitlines()
     assert lines[0].endswith(": 3 accepted")
     assert sorted(line.split("  ", 1)[1] for line in lines[1:-1]) == ["t1  completed", "t2  failed  broken", "t3  completed"]

@@ -128,7 +128,8 @@ def test_what_is_no_entry_is_the_callers_mistake(client, bad):
         list(client.submit_many([{"task_id": "t1"}, bad]))
 
 
-def test_a_slow_source_is_not_made_to_wait_for_a_full_request():
+def test_a_slow_source_is_not_made_to_wait_for_a_full_request(monkeypatch):
+    monkeypatch.setattr(client_bulk, "SLOW_SECONDS", 0.5)
     cutter = Cutter()
     assert cutter.add({"task_id": "a"}, 0.0) is None
     assert len(cutter.add({"task_id": "b"}, 1.0).call().body.splitlines()) == 2

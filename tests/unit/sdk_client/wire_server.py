@@ -101,6 +101,8 @@ class WireServer(ThreadingHTTPServer):
         self.seen: list[Seen] = []
         self.script: list[Step] = []
         self.connections = 0
+        self.is_knocked_at = False
+        """jobctl asks whether anybody is there before it begins something long: answer, outside the script."""
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -112,6 +114,8 @@ class WireServer(ThreadingHTTPServer):
         self.script.extend(steps)
 
     def next_step(self, seen: Seen) -> Step:
+        if self.is_knocked_at and (seen.method, seen.path, seen.query) == ("GET", "/api/v1/tasks", [("limit", "1")]):
+            return Reply(200, {"items": []})
         with self._lock:
             self.seen.append(seen)
             return self.script.pop(0) if self.script else Reply(500, {"detail": "The script has ended.", "code": "script_ended"})
