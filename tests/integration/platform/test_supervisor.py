@@ -122,6 +122,12 @@ def test_a_failed_preparation_ends_everything(start):
     assert [line for line in tiny.lines if line.endswith("│     database is from the future")]
 
 
+def test_a_program_that_is_not_there_is_named(start):
+    tiny = start({"name": "redis", "run": STEADY}, {"name": "nats", "program": "/no/such/nats-server", "after": ["redis"]})
+    assert tiny.process.wait(30) == 1
+    tiny.said(r"GAVE UP: nats cannot be started: .*/no/such/nats-server")
+
+
 def test_stopping_goes_in_stages_and_takes_the_stubborn_by_force(start):
     polite = "signal.signal(signal.SIGTERM, lambda *_: (print('{0} stops'), sys.exit())); ready(); pause()"
     tiny = start(

@@ -1,6 +1,6 @@
 """A supervisor with small scripts for children: `python -m tests.integration.platform.tiny DIR < children.json`.
 
-Input: `[{"name", "run": <Python>, "after": [...], "once": bool, "stop_seconds": s}]`; `STOP` names the stopping order.
+Input: `{"children": [{"name", "run": <Python> | "program": <path>, "after": [...], "once": bool, "stop_seconds": s}], "stop_order": …}`.
 A script says that it is ready with `ready()`.
 """
 
@@ -35,7 +35,7 @@ def main() -> int:
             Child(
                 name=wish["name"],
                 kind=wish["name"],
-                argv=(sys.executable, "-u", "-c", PRELUDE + wish["run"]),
+                argv=(wish["program"],) if "program" in wish else (sys.executable, "-u", "-c", PRELUDE + wish["run"]),
                 probe=None if wish.get("once") else SaysReady(path=ready_file),
                 ready_file=ready_file,
                 after=tuple(wish.get("after", ())),
