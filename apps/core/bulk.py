@@ -1,37 +1,24 @@
-"""Bulk writes: many rows in one statement, with one winner for each. The one door for them.
+"""Bulk reads and writes: many rows in one statement, with one winner for each. The one door for them.
 
 `compare_and_set` is the platform's step: each change names a row, what must still be true of it (`guards`) and what
-to write. It answers which changes won. On SQL it is one `UPDATE … FROM (VALUES …) … RETURNING`; on MongoDB one
-`bulk_write`, and when some lost, one read of the marks that the winners left.
+to write. It answers which changes won. The stores' own ways are in `bulk_sql` and `bulk_mongodb`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import orjson
 from django.db import IntegrityError, connections, models, router, transaction
+from django.db.models.base import ModelState
 
-from apps.core import ids
+from apps.core import bulk_mongodb, bulk_sql
+from apps.core.bulk_values import Change, Shape
 
-MAX_PARAMETERS = 30_000
-"""SQLite's default bound is 32,766 parameters a statement; PostgreSQL's 65,535."""
-MARKS, MARKS_KEPT = "_writes", 8
-"""MongoDB: the last bulk writes that changed a document. No field of a model: only this module knows of it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    pk: str
-    guards: dict[str, Any]
-    fields: dict[str, Any]
+__all__ = ["Change", "atomic", "compare_and_set", "insert", "insert_missing", "load", "new"]
 
 
 def atomic(model: type[models.Model]) -> AbstractContextManager[None]:
@@ -95,64 +82,34 @@ def insert_missing(rows: Sequence[models.Model]) -> None:
 def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set[str]:
     """Apply each change whose guards still hold; answer the primary keys of those that did."""
     connection = connections[router.db_for_write(model)]
-    by_shape: dict[_Shape, list[Change]] = defaultdict(list)
+    by_shape: dict[Shape, list[Change]] = defaultdict(list)
     for change in changes:
-        by_shape[_Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields))].append(change)
-    apply = _mongodb if connection.vendor == "mongodb" else _sql
+        by_shape[Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields))].append(change)
+    apply = bulk_mongodb.compare_and_set if connection.vendor == "mongodb" else bulk_sql.compare_and_set
     won: set[str] = set()
     for shape, group in by_shape.items():
-        step = MAX_PARAMETERS // (1 + len(shape.guards) + len(shape.fields))
-        for start in range(0, len(group), step):
-            won |= apply(connection, shape, group[start : start + step])
+        won |= apply(connection, shape, group)
     return won
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Shape:
-    """Changes that guard and write the same fields go in one statement."""
-
-    model: type[models.Model]
-    guards: tuple[str, ...]
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Column:
-    name: str
-    kind: str
-    prepare: Callable[[Any], Any] | None
-    """From the model's value to the driver's; None: it is the same."""
-
-
-def _columns(connection: Any, model: type[models.Model], names: Iterable[str]) -> list[_Column]:
-    fields = [model._meta.get_field(name) for name in names]
-    return [_Column(name=field.column, kind=field.db_type(connection), prepare=_prepare(connection, field)) for field in fields]
-
-
-def _prepare(connection: Any, field: models.Field) -> Callable[[Any], Any] | None:
-    """Django's own preparation costs most of a bulk write. Where the result is known to be the same, take the short way."""
+def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:
+    """Rows by primary key, with these fields only; another field is fetched when it is asked for, row by row."""
+    alias = router.db_for_read(model)
+    connection = connections[alias]
+    names = [model._meta.pk.attname, *fields]
     if connection.vendor == "sqlite":
-        if isinstance(field, models.DateTimeField):
-            return _sqlite_instant
-        if isinstance(field, models.JSONField) and field.encoder is None:
-            return _sqlite_json
-        if isinstance(field, models.CharField | models.TextField | models.IntegerField | models.FloatField):
-            return None
-    return lambda value: field.get_db_prep_save(value, connection)
-
-
-@lru_cache(maxsize=1024)  # the rows of a batch share their instants
-def _sqlite_instant(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
-
-
-def _sqlite_json(value: Any) -> str | None:
-    if value is None:
-        return None
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # what only the slower one can say: integers beyond 64 bits, keys that are no text
-        return json.dumps(value)
+        found = bulk_sql.select(connection, model, names, pks)
+    else:
+        found = model._default_manager.filter(pk__in=pks).values_list(*names)
+    rows: dict[str, Row] = {}
+    for values in found:
+        # As Django's own `from_db` for deferred fields, without its signals and checks: a third of the time.
+        row = model.__new__(model)
+        row.__dict__.update(zip(names, values, strict=True))
+        row._state = ModelState()
+        row._state.adding, row._state.db = False, alias
+        rows[values[0]] = row
+    return rows
 
 
 def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
@@ -161,67 +118,6 @@ def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
     if connection.vendor == "mongodb" or model._meta.auto_field is not None:
         model._default_manager.bulk_create(rows)
         return
-    fields = model._meta.concrete_fields
-    columns = _columns(connection, model, [field.name for field in fields])
-    encoders = [(field.attname, column.prepare) for field, column in zip(fields, columns, strict=True)]
-    quote = connection.ops.quote_name
-    statement = (
-        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(column.name) for column in columns)}) "  # noqa: S608 - the names come from the model
-        f"VALUES ({', '.join(['%s'] * len(columns))})"
-    )
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            statement,
-            [[row[name] if prepare is None else prepare(row[name]) for name, prepare in encoders] for row in map(vars, rows)],
-        )
+    bulk_sql.insert(connection, model, rows)
     for row in rows:
         row._state.adding, row._state.db = False, alias
-
-
-def _sql(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
-    quote = connection.ops.quote_name
-    table = quote(shape.model._meta.db_table)
-    columns = _columns(connection, shape.model, (shape.model._meta.pk.name, *shape.guards, *shape.fields))
-    checked = 1 + len(shape.guards)
-    # PostgreSQL types a VALUES list by its first row; SQLite needs no help and would mangle a cast date.
-    typed = connection.vendor == "postgresql"
-    first = "({})".format(", ".join(f"CAST(%s AS {column.kind})" if typed else "%s" for column in columns))
-    rest = "({})".format(", ".join(["%s"] * len(columns)))
-    holds = [f"{table}.{quote(column.name)} = given.v{index}" for index, column in enumerate(columns[:checked])]
-    assigned = [f"{quote(column.name)} = given.v{checked + index}" for index, column in enumerate(columns[checked:])]
-    statement = (
-        f"WITH given({', '.join(f'v{index}' for index in range(len(columns)))}) "  # noqa: S608 - the names come from the model
-        f"AS (VALUES {first}{(', ' + rest) * (len(changes) - 1)}) "
-        f"UPDATE {table} SET {', '.join(assigned)} FROM given WHERE {' AND '.join(holds)} RETURNING {table}.{quote(columns[0].name)}"
-    )
-    prepares = [column.prepare for column in columns]
-    parameters: list[Any] = []
-    for change in changes:
-        values = (change.pk, *(change.guards[name] for name in shape.guards), *(change.fields[name] for name in shape.fields))
-        parameters.extend(value if prepare is None else prepare(value) for prepare, value in zip(prepares, values, strict=True))
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return {row[0] for row in cursor.fetchall()}
-
-
-def _mongodb(connection: Any, shape: _Shape, changes: Sequence[Change]) -> set[str]:
-    from pymongo import UpdateOne  # the optional store's own client, wanted only here
-
-    guards = dict(zip(shape.guards, _columns(connection, shape.model, shape.guards), strict=True))
-    fields = dict(zip(shape.fields, _columns(connection, shape.model, shape.fields), strict=True))
-    # A field of the change would not do as its mark: whoever moves the row on right behind us writes over it.
-    mark = ids.time_ordered()
-    operations = [
-        UpdateOne(
-            {"_id": change.pk, **{column.name: column.prepare(change.guards[name]) for name, column in guards.items()}},
-            {
-                "$set": {column.name: column.prepare(change.fields[name]) for name, column in fields.items()},
-                "$push": {MARKS: {"$each": [mark], "$slice": -MARKS_KEPT}},
-            },
-        )
-        for change in changes
-    ]
-    collection = connection.get_collection(shape.model._meta.db_table)
-    if collection.bulk_write(operations, ordered=False).matched_count == len(changes):
-        return {change.pk for change in changes}
-    return {found["_id"] for found in collection.find({"_id": {"$in": [change.pk for change in changes]}, MARKS: mark}, {"_id": 1})}

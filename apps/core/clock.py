@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _lock = threading.Lock()
 _last_sequence = 0
@@ -34,6 +35,7 @@ def sequence() -> int:
         return _last_sequence
 
 
+@lru_cache(maxsize=1024)  # a batch shares its instants
 def iso(at: datetime | None) -> str | None:
     """`2026-11-22T16:00:00.123Z`, or None."""
     return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,19 +10,33 @@ import time
 
 ORG_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
+_POOL = 4096
+
 _lock = threading.Lock()
 _last = 0
+_random = b""
 
 
 def time_ordered() -> str:
     """32 hex characters that sort by time of making, strictly within one process (the layout of a UUIDv7)."""
-    global _last
+    global _last, _random
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1_000_000 << 12)
         tick = _last
+        if not _random:
+            _random = os.urandom(_POOL)  # one call to the system for many ids
+        tail, _random = int.from_bytes(_random[:8], "big"), _random[8:]
     ms, counter = tick >> 12, tick & 0xFFF
-    tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1) | (2 << 62)
-    return f"{(ms & ((1 << 48) - 1)) << 16 | 7 << 12 | counter:016x}{tail:016x}"
+    return f"{(ms & ((1 << 48) - 1)) << 16 | 7 << 12 | counter:016x}{tail & ((1 << 62) - 1) | (2 << 62):016x}"
+
+
+def _after_fork() -> None:
+    """A child must not draw from the same pool as its parent."""
+    global _lock, _random
+    _lock, _random = threading.Lock(), b""
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def secret(nbytes: int = 32) -> str:

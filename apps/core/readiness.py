@@ -12,7 +12,6 @@ from pathlib import Path
 
 from django.conf import settings
 
-
 GC_THRESHOLD = 50_000
 """Allocations between collections. Batches make many short-lived rows; Python's default (700) searches among them in vain."""
 

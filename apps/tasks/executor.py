@@ -24,7 +24,7 @@ from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.models import Assignment, Task
 from apps.tasks.queue import Claim, PriorityQueue, item_of
-from apps.tasks.states import IN_FLIGHT, TaskStatus
+from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ DRAIN = "dispatch.drain"
 BATCH = 200
 """Tasks claimed at once: enough to make round trips cheap, few enough to stay far below the claim's life."""
 SLACK = 8
+WITHDRAWN = frozenset({TaskStatus.QUEUED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})
+"""A task that is there now will not take what its agent of a moment ago does."""
 ALIVE_SECONDS = 5.0
 WAIT_SECONDS = 0.5
 PUBLISH_RETRY_SECONDS = 1.0
@@ -229,7 +231,7 @@ class JobExecutor:
         now_as = self.store.load_many(move.task.key for move in lost)
         for move in lost:
             task = now_as.get(move.task.key)
-            if task is None or task.status not in IN_FLIGHT or task.attempt != move.task.attempt:
+            if task is None or task.attempt != move.task.attempt or task.status in WITHDRAWN:
                 self.agent_queue.withdraw([move.fields["delivery_seq"]])
                 self.agent_queue.tell_to_stop(
                     move.task.org_id,

@@ -20,7 +20,11 @@ from apps.tasks.models import Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 
 READ_CHUNK = 500
-LARGE = ("goal", "intent", "submitter_subject_id", "parent_key", "result", "progress_message", "finished_at", "deadline")
+STEP_FIELDS = (
+    "org_id", "task_id", "job_space_id", "body_hash", "status", "reason", "priority", "sequence", "attempt", "max_attempts",
+    "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress",
+    "created_at", "not_before", "queued_at", "assigned_at", "dispatched_at", "started_at",
+)  # fmt: skip
 
 STAMPS: dict[TaskStatus, str] = {
     TaskStatus.QUEUED: "queued_at",
@@ -69,10 +73,10 @@ class TaskStore:
     def load_many(self, keys: Iterable[str], *, entry: bool = False) -> dict[str, Task]:
         """The tasks as steps need them: without the texts and results that no decision reads, and without the entry unless asked."""
         wanted = list(dict.fromkeys(keys))
-        rows = Task.objects.defer(*(LARGE if entry else (*LARGE, "entry")))
+        fields = (*STEP_FIELDS, "entry") if entry else STEP_FIELDS
         found: dict[str, Task] = {}
         for start in range(0, len(wanted), READ_CHUNK):
-            found.update(rows.in_bulk(wanted[start : start + READ_CHUNK]))
+            found.update(bulk.load(Task, wanted[start : start + READ_CHUNK], fields))
         return found
 
     def insert_many(self, births: Sequence[Birth], *, now: datetime) -> set[str]:
