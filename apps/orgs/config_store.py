@@ -8,7 +8,7 @@ believed when it is older than the database, so
 - before it commits, a change raises the org's *fence* to that version: from then on nobody believes, or writes,
   a cached copy of an older version (`config_store.lua`), whatever order processes get to run in or die;
 - without the fence nothing is changed: `set` answers Unavailable while Redis is away;
-- the fence outlives every copy written before it, so it may expire.
+- the fence outlives every copy of an older version, so it may expire.
 
 | Redis key | value | owner |
 |---|---|---|
@@ -41,7 +41,8 @@ __all__ = ["NotSet", "OrgConfig", "OrgConfigProvider", "StaleVersion"]
 log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 60
-FENCE_SECONDS = 2 * CACHE_SECONDS
+FENCE_SECONDS = 3600
+"""Longer than any copy lives, and than any reader is paused between its query and its writing of a copy."""
 _NOTHING = object()
 _SCRIPT = Path(__file__).with_name("config_store.lua")
 

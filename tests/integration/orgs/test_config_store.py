@@ -168,6 +168,26 @@ def test_a_reader_that_loaded_before_a_change_cannot_put_the_old_copy_back(provi
     assert provider.of("acme").max_attempts == 9
 
 
+def test_a_copy_below_the_fence_is_not_even_written(provider, redis):
+    redis.set("jp:config:acme:@fence", 3)
+    provider._fill("acme", 2, {"max_attempts": 2})
+    assert redis.keys("jp:config:acme:*") == ["jp:config:acme:@fence"]
+    provider._fill("acme", 3, {"max_attempts": 3})
+    assert redis.get("jp:config:acme:max_attempts") == "3"
+
+
+def test_a_copy_older_than_the_one_there_is_not_written_when_the_fence_is_gone(provider, redis):
+    provider._fill("acme", 3, {"max_attempts": 3})
+    provider._fill("acme", 2, {"max_attempts": 2})
+    assert (redis.get("jp:config:acme:@version"), redis.get("jp:config:acme:max_attempts")) == ("3", "3")
+
+
+def test_a_fence_is_never_lowered(provider, redis):
+    provider._raise_fence("acme", 7)
+    provider._raise_fence("acme", 6)
+    assert redis.get("jp:config:acme:@fence") == "7"
+
+
 @real_commits
 def test_a_change_that_dies_before_it_refreshed_redis_is_seen_all_the_same(provider, monkeypatch):
     put(provider, "max_attempts", 3)
