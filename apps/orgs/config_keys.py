@@ -154,7 +154,7 @@ class OrgConfig:
     version: int = 0
 
     approval_dsl_id: str | None = _key(
-        OrNull(rule=SCRIPT), "approval/default", "script that approves tasks; null: every task is approved")
+        OrNull(rule=SCRIPT), "approval/default", "script that approves tasks; null: every task waits for a person")
     priority_assigner_dsl_id: str | None = _key(
         OrNull(rule=SCRIPT), None, "script that gives tasks their priority; null: the submitter's own, first come first served")
     auction_input_dsl_id: str | None = _key(
@@ -176,7 +176,7 @@ class OrgConfig:
     max_attempts: int = _key(
         Number(least=1, most=100, whole=True), 5, "how often a task is given to an agent before it fails")
     retry_backoff_s: float = _key(
-        Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one")
+        Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one, up to 300")
     dsl_timeout_ms: int = _key(
         Number(least=10, most=5000, whole=True), 200, "milliseconds a policy script may take")
     agent_delivery: str = _key(
