@@ -130,7 +130,7 @@ MEASURES = {"throughput": throughput, "latency": latency, "depth": depth}
 @contextlib.contextmanager
 def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, children: int) -> Iterator[dict[str, int]]:
     """Their pids. As `celery worker` starts them: only pool, concurrency, queue and name are given."""
-    environment = {**os.environ, **stage.environment, "RAW_BROKER": broker}
+    environment = {**stage.environment, "RAW_BROKER": broker}
     argv = [sys.executable, "-m", "celery", "-A", "bench.raw_celery", "worker", "-P", pool, "-Q", QUEUE]
     more = ["-c", str(children)] if pool == "prefork" else []
     workers = [Process(f"raw Celery {number}", [*argv, *more, "-n", f"raw{number}@%h"], environment) for number in range(processes)]

@@ -38,6 +38,7 @@ class Yardstick:
     """Sends no-ops and waits for the last."""
 
     def __init__(self, broker: str) -> None:
+        os.environ.pop("CELERY_BROKER_URL", None)  # it would win over ours
         app.conf.broker_url = broker
         self._redis = redis.Redis.from_url(broker, socket_timeout=None)  # it waits for a whole run
 
