@@ -10,8 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from tests import services
+
+# Two cores and many processes: how long an example takes says nothing about the code.
+examples.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("unhurried")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -161,7 +161,7 @@ def answers_json(request: HttpRequest) -> bool:
     """API paths always; elsewhere whoever does not ask for HTML. The admin is for people."""
     if request.path.startswith(("/api/", *SPEC_PATHS)):
         return True
-    return not request.path.startswith(("/admin", "/static/")) and "text/html" not in request.headers.get("Accept", "")
+    return not request.path.startswith(("/admin", "/static/")) and "text/html" not in request.META.get("HTTP_ACCEPT", "")
 
 
 class EdgeMiddleware:
@@ -171,7 +171,7 @@ class EdgeMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-Id", "")
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         this = given if _REQUEST_ID.fullmatch(given) else ids.time_ordered()
         token = request_id.set(this)
         try:
@@ -259,6 +259,8 @@ class AlwaysJson(DefaultContentNegotiation):
     """Whatever Accept says, the answer is JSON; an event stream decides for itself."""
 
     def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
+        if len(renderers) == 1:
+            return renderers[0], renderers[0].media_type
         try:
             return super().select_renderer(request, renderers, format_suffix)
         except (NotAcceptableByDrf, Http404):
