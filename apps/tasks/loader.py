@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from django.db.models import QuerySet
 
@@ -142,8 +143,7 @@ def _run_id() -> str:
 
 
 def _chunks(rows: QuerySet[Task], *fields: str) -> Iterator[list[tuple]]:
-    """(key, *fields) in pages by primary key: short reads, no long cursor."""
-    last = ""
-    while chunk := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", *fields)[:CHUNK]):
+    """(key, *fields), some at a time, in no order: what is open is found by its status alone."""
+    found = rows.values_list("pk", *fields).iterator(chunk_size=CHUNK)
+    while chunk := list(islice(found, CHUNK)):
         yield chunk
-        last = chunk[-1][0]

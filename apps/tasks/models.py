@@ -60,7 +60,7 @@ class Task(models.Model):
             models.Index(fields=["org_id", "sequence"], name="task_org_sequence"),
             models.Index(fields=["org_id", "status", "sequence"], name="task_org_status"),
             models.Index(fields=["status", "updated_at"], name="task_status_updated"),
-            models.Index(fields=["deadline"], name="task_deadline"),
+            models.Index(fields=["status", "deadline"], name="task_deadline"),
         ]
 
     def __str__(self) -> str:
