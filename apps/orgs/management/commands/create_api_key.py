@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import router, transaction
+from django.db import DatabaseError, router, transaction
 
 from apps.core import clock
 from apps.core.errors import Invalid
@@ -37,10 +37,31 @@ class Command(BaseCommand):
             raise CommandError("--expires-days must be a whole number from 1 to 36500.")
         if options["role"] == ApiKey.Role.AGENT and not options["subject"]:
             raise CommandError("An agent's key must say whose it is: add --subject SUBJECT.")
+        try:
+            made = self._made(options, now)
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used ({error}). `python manage.py setup` brings it up to date.") from None
+        if options["json"]:
+            facts = {
+                "key": made.printed,
+                "key_id": made.row.key_id,
+                "org_id": made.row.org_id,
+                "role": made.row.role,
+                "subject_id": made.row.subject_id,
+                "expires_at": clock.iso(made.row.expires_at),
+            }
+            self.stdout.write(json.dumps(facts))
+        else:
+            self.stdout.write(made.printed)
+        self.stderr.write(f"API key {made.row}. It is not shown again; revoke it with `manage.py revoke_api_key {made.row.key_id}`.")
+
+    def _made(self, options: dict[str, Any], now: datetime) -> keys.NewKey:
+        """The org, when asked for, and the key: both or neither."""
+        days = options["expires_days"]
         with transaction.atomic(using=router.db_for_write(Org)):
             org = self._org(options["org"], create=options["create_org"])
             try:
-                made = keys.create(
+                return keys.create(
                     org=org,
                     role=options["role"],
                     subject_id=options["subject"],
@@ -51,19 +72,6 @@ class Command(BaseCommand):
                 )
             except Invalid as error:
                 raise CommandError(str(error)) from None
-        if options["json"]:
-            facts = {
-                "key": made.printed,
-                "key_id": made.row.key_id,
-                "org_id": org.pk,
-                "role": made.row.role,
-                "subject_id": made.row.subject_id,
-                "expires_at": clock.iso(made.row.expires_at),
-            }
-            self.stdout.write(json.dumps(facts))
-        else:
-            self.stdout.write(made.printed)
-        self.stderr.write(f"API key {made.row}. It is not shown again; revoke it with `manage.py revoke_api_key {made.row.key_id}`.")
 
     def _org(self, org_id: str, *, create: bool) -> Org:
         org = Org.objects.filter(pk=org_id).first()
