@@ -35,25 +35,25 @@ def jobctl(org):
 
 
 def test_jobctl_submits_waits_lists_shows_and_cancels(org, jobctl):
-    done = jobctl("submit", "--goal", "one two three", "--intent", "to see", "--task-id", "cli-1", "--wait", "20", "--json")
+    done = jobctl("submit", "--goal", "one two three", "--intent", "to see", "--task-id", "people-cli-1", "--wait", "20", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["words"] == 3
-    shown = jobctl("show", "cli-1")
+    shown = jobctl("show", "people-cli-1")
     assert shown.returncode == 0
     assert "completed" in shown.stdout
-    assert "cli-1" in jobctl("tasks", "--json").stdout
-    held = jobctl("submit", "--goal", "wait", "--intent", "x", "--task-id", "cli-2", "--set", "task_execution_mode=manual", "--json")
+    assert "people-cli-1" in jobctl("tasks", "--json").stdout
+    held = jobctl("submit", "--goal", "wait", "--intent", "x", "--task-id", "people-cli-2", "--set", "task_execution_mode=manual", "--json")
     assert held.returncode == 0, held.stderr
-    assert jobctl("cancel", "cli-2", "--json").returncode == 0
-    assert org.api.task("cli-2")["status"] == "cancelled"
+    assert jobctl("cancel", "people-cli-2", "--json").returncode == 0
+    assert org.api.task("people-cli-2")["status"] == "cancelled"
 
 
 def test_jobctl_takes_a_file_of_many_and_watches_them_end(org, jobctl, tmp_path):
     file = tmp_path / "tasks.ndjson"
-    file.write_text("".join(json.dumps(org.entry(task_id=f"many-{n}")) + "\n" for n in range(40)))
+    file.write_text("".join(json.dumps(org.entry(task_id=f"people-{n}")) + "\n" for n in range(40)))
     run = jobctl("bulk", str(file), "--watch", "--timeout", "40", "--json")
     assert run.returncode == 0, run.stderr
-    assert {org.api.task(f"many-{n}")["status"] for n in range(40)} == {"completed"}
+    assert {org.api.task(f"people-{n}")["status"] for n in range(40)} == {"completed"}
 
 
 def test_jobctl_says_what_went_wrong_with_its_exit_status(jobctl):

@@ -99,13 +99,14 @@ AGAIN_ON_MONGODB: tuple[Fault, ...] = (kill_all_dispatchers, kill_the_listener, 
 """Where the store's own way of writing makes a difference; fewer tasks, because secantusdb is slow."""
 
 
-def on(store: str, *values: Any, name: str = "") -> Any:
-    """A case on one platform; all cases of a platform stay in one xdist worker."""
-    return pytest.param(store, *values, marks=pytest.mark.xdist_group(f"faults-{store}"), id=f"{store}-{name}" if name else store)
+def on(store: str) -> Any:
+    """The platform of a test, by the home of its tasks. All tests of one platform stay in one xdist worker."""
+    parameter = pytest.param(store, marks=pytest.mark.xdist_group(f"faults-{store}"))
+    return pytest.mark.parametrize("stack", [parameter], indirect=True, scope="session")
 
 
-CASES = [on("sqlite", fault, 500, name=fault.__name__) for fault in FAULTS]
-CASES += [on("mongodb", fault, 120, name=fault.__name__) for fault in AGAIN_ON_MONGODB]
+def by_name(faults: tuple[Fault, ...]) -> Any:
+    return pytest.mark.parametrize("fault", faults, ids=lambda fault: fault.__name__)
 
 
 def submit(org: Org, count: int, **entry: Any) -> list[str]:
@@ -120,8 +121,7 @@ def completed(org: Org) -> int:
     return org.stack.rows.statuses(org.org_id).get("completed", 0)
 
 
-@pytest.mark.parametrize(("stack", "fault", "count"), CASES, indirect=["stack"], scope="session")
-def test_every_accepted_task_ends_exactly_once(org, fault, count):
+def hurt(org: Org, fault: Fault, count: int) -> None:
     task_ids = submit(org, count)
     wait_until(lambda: completed(org) >= count // 5, what="in the middle", every=0.02)
     assert completed(org) < count, "the fault came too late to be in the middle"
@@ -130,7 +130,19 @@ def test_every_accepted_task_ends_exactly_once(org, fault, count):
     assert org.violations(task_ids) == []
 
 
-@pytest.mark.parametrize("stack", [on("sqlite")], indirect=True, scope="session")
+@on("sqlite")
+@by_name(FAULTS)
+def test_every_accepted_task_ends_exactly_once(org, fault):
+    hurt(org, fault, 500)
+
+
+@on("mongodb")
+@by_name(AGAIN_ON_MONGODB)
+def test_every_accepted_task_ends_exactly_once_on_mongodb_too(org, fault):
+    hurt(org, fault, 120)
+
+
+@on("sqlite")
 def test_a_web_server_killed_under_clients_that_try_again_makes_one_task_of_each(org):
     entries = [org.entry() for _ in range(60)]
 
@@ -154,7 +166,7 @@ def test_a_web_server_killed_under_clients_that_try_again_makes_one_task_of_each
     assert org.violations([entry["task_id"] for entry in entries]) == []
 
 
-@pytest.mark.parametrize("stack", [on("sqlite")], indirect=True, scope="session")
+@on("sqlite")
 def test_an_agent_frozen_past_its_lease_loses_its_tasks_and_its_late_results_change_nothing(org):
     ada = org.processes["ada"].process
     task_ids = submit(org, 100)
