@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 
 from apps.messaging import streams, subjects
 from apps.messaging.credentials import platform_credentials
+from apps.messaging.streams import Standing
 from jobplatform_sdk.link import Link, LinkDown, Listening, NobodyThere, NotStored, Outgoing
 
 log = logging.getLogger(__name__)
@@ -103,14 +104,13 @@ class Wire:
         """Take deliveries out of the stream: cancelled, or given to another agent. Raises WireDown."""
         self._wait_for(streams.delete_messages(self._link, subjects.DELIVERIES, sequences), 4 * CALL_SECONDS)
 
-    def waiting_deliveries(self, token: str) -> int:
-        """Deliveries in the stream that this agent has not fetched yet. Raises WireDown."""
-        return self._wait_for(streams.waiting(self._link, subjects.DELIVERIES, token), 2 * CALL_SECONDS).unfetched
+    def deliveries_of(self, token: str) -> Standing:
+        """How far this agent is with its deliveries. Raises WireDown."""
+        return self._wait_for(streams.standing(self._link, subjects.DELIVERIES, token), 4 * CALL_SECONDS)
 
-    def unread_reports(self) -> int:
-        """Reports in the stream that no listener has applied yet. Raises WireDown."""
-        waiting = self._wait_for(streams.waiting(self._link, subjects.REPORTS, subjects.LISTENER), 2 * CALL_SECONDS)
-        return waiting.unfetched + waiting.unacknowledged
+    def reports(self) -> Standing:
+        """How far the listeners are with what agents reported. Raises WireDown."""
+        return self._wait_for(streams.standing(self._link, subjects.REPORTS, subjects.LISTENER), 4 * CALL_SECONDS)
 
     async def _deliver(self, deliveries: Sequence[Delivery], timeout_seconds: float) -> list[int | Exception]:
         results = await self._link.store(deliveries, timeout_seconds=timeout_seconds)

@@ -111,20 +111,36 @@ async def ensure_consumer(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
-    unfetched: int
-    unacknowledged: int
+class Standing:
+    """How far a consumer is in its stream. Sequence numbers start again when the stream's disk is lost."""
+
+    stored: int = 0
+    """The newest message of the stream, the consumer's or not."""
+    delivered: int = 0
+    """The newest that was handed out to the consumer."""
+    done: int = 0
+    """All of the consumer's up to this one are acknowledged."""
+    unfetched: int = 0
+    unacknowledged: int = 0
 
 
-async def waiting(link: Link, stream: str, durable: str) -> Waiting:
-    """What a consumer has before it; nothing when it does not exist."""
+async def standing(link: Link, stream: str, durable: str) -> Standing:
+    """All zero when there is no such stream or consumer. What is stored is read first: all of it is `done` when nothing waits."""
     try:
+        state = (await call(link, f"STREAM.INFO.{stream}", {}))["state"]
         info = await call(link, f"CONSUMER.INFO.{stream}.{durable}", {})
     except JetStreamRefused as error:
         if error.code not in (_CONSUMER_NOT_FOUND, _STREAM_NOT_FOUND):
             raise
-        return Waiting(unfetched=0, unacknowledged=0)
-    return Waiting(unfetched=info["num_pending"], unacknowledged=info["num_ack_pending"])
+        return Standing()
+    nothing_waits = not info["num_pending"] and not info["num_ack_pending"]
+    return Standing(
+        stored=state["last_seq"],
+        delivered=info["delivered"]["stream_seq"],
+        done=state["last_seq"] if nothing_waits else info["ack_floor"]["stream_seq"],
+        unfetched=info["num_pending"],
+        unacknowledged=info["num_ack_pending"],
+    )
 
 
 async def delete_messages(link: Link, stream: str, sequences: Iterable[int]) -> None:

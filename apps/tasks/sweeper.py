@@ -14,6 +14,7 @@ from apps.agents.presence import Presence, PresenceBoard
 from apps.core import clock, ids, redis
 from apps.messaging import subjects
 from apps.messaging.connection import wire
+from apps.messaging.streams import Standing
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.executor import back_to_queue, requeue, wake
 from apps.tasks.models import Task
@@ -30,6 +31,7 @@ LIMIT = 500
 LISTENING_SECONDS = 3
 HEARING_SECONDS = 12
 """A listener must have listened this long (two heartbeats) before silence means anything."""
+NOTES_KEPT = 1000
 
 
 class Listening:
@@ -43,6 +45,27 @@ class Listening:
     def long_enough(self, *, now: datetime) -> bool:
         since = redis.client().get(redis.key("listening"))
         return since is not None and clock.to_ms(now) - int(since) >= HEARING_SECONDS * 1000
+
+
+class Hearing:
+    """Up to which moment all reports have been applied. Under steady load some are always unread, so it is not enough to ask
+    whether any are: each sweep notes how many reports there were, and a later one sees how far the listeners have come.
+
+    <p>:heard   ZSET   moment of a sweep, ms -> sequence of the newest report then; forgotten after an hour
+    """
+
+    def until(self, *, now: datetime) -> datetime | None:
+        reports, name = wire().reports(), redis.key("heard")
+        noted = redis.client().zrevrange(name, 0, 0, withscores=True)
+        if noted and noted[0][1] > reports.stored:
+            redis.client().delete(name)  # the stream began anew
+        with redis.client().pipeline(transaction=False) as pipeline:
+            pipeline.zadd(name, {str(clock.to_ms(now)): reports.stored})
+            pipeline.zremrangebyrank(name, 0, -NOTES_KEPT - 1)
+            pipeline.expire(name, 3600)
+            pipeline.zrevrangebyscore(name, reports.done, "-inf", start=0, num=1)
+            heard = pipeline.execute()[-1]
+        return clock.from_ms(int(heard[0])) if heard else None
 
 
 class Sweeper:
@@ -77,14 +100,15 @@ class Sweeper:
     def lapse(self, *, now: datetime) -> int:
         """Take tasks from agents that have not been heard of for a whole lease.
 
-        Silence counts only when we could have heard: the wire is up, a listener has listened for a while, and no report
-        waits unread. Otherwise the leases get a little more time.
+        Silence counts only when we could have heard: the wire is up, a listener has listened for a while (else the leases
+        get a little more time), and every report from before the lapse has been applied.
         """
-        names = self.holds.lapsed(now=now, limit=LIMIT)
-        if not names:
-            return 0
         if not self._could_hear(now):
-            self.holds.extend(names, now=now, lease_seconds=LISTENING_SECONDS)
+            self.holds.extend(self.holds.lapsed(now=now, limit=LIMIT), now=now, lease_seconds=LISTENING_SECONDS)
+            return 0
+        heard = Hearing().until(now=now)
+        names = self.holds.lapsed(now=min(now, heard), limit=LIMIT) if heard else []
+        if not names:
             return 0
         tasks = self.store.load_many(name.rpartition("#")[0] for name in names)
         over: list[str] = []
@@ -100,20 +124,23 @@ class Sweeper:
         return self._take_from(self._without_waiting(lost, now), now)
 
     def _could_hear(self, now: datetime) -> bool:
-        connection = wire()
-        return connection.healthy() and Listening().long_enough(now=now) and connection.unread_reports() == 0
+        return wire().healthy() and Listening().long_enough(now=now)
 
     def _without_waiting(self, tasks: list[Task], now: datetime) -> list[Task]:
         """Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
         that is up, and a plain delivery, whose agent never reports."""
         going_on = [task for task in tasks if self._config(task).agent_delivery == "plain"]
-        waiting: dict[tuple[str, str], bool] = {}
+        present: dict[tuple[str, str], Standing | None] = {}
         for task in tasks:
             agent = (task.org_id, task.head_agent_subject_id)
-            if task.status == TaskStatus.DISPATCHED and agent not in waiting:
-                present = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence is Presence.PRESENT
-                waiting[agent] = present and bool(wire().waiting_deliveries(subjects.agent_token(*agent)))
-        going_on += [t for t in tasks if t.status == TaskStatus.DISPATCHED and waiting[t.org_id, t.head_agent_subject_id]]
+            if task.status == TaskStatus.DISPATCHED and agent not in present:
+                is_up = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence is Presence.PRESENT
+                present[agent] = wire().deliveries_of(subjects.agent_token(*agent)) if is_up else None
+        for task in tasks:
+            stands = present.get((task.org_id, task.head_agent_subject_id)) if task.status == TaskStatus.DISPATCHED else None
+            # Beyond what is stored: of a stream that is gone. Up to what was delivered: the agent had it, and said nothing.
+            if stands and stands.delivered < task.delivery_seq <= stands.stored:
+                going_on.append(task)
         for task in going_on:
             self.holds.extend([ids.assignment_id(task.key, task.attempt)], now=now, lease_seconds=self._config(task).lease_seconds)
         spared = {task.key for task in going_on}

@@ -22,3 +22,16 @@ def org(stack: Stack, tmp_path) -> Iterator[Org]:
     with Org(stack, tmp_path / "history", agents={"ada": {}, "bo": {}}, lease_seconds=8, retry_backoff_s=0.2) as found:
         found.start("ada", "bo")
         yield found
+
+
+@pytest.fixture
+def platform(transactional_db, redis, nats) -> None:
+    """An org with two agents, and the wire; nothing runs by itself (see parts.py)."""
+    from apps.messaging.connection import wire
+    from tests.factories import make_agent, make_org
+
+    make_org("acme")
+    make_agent("acme", "ada")
+    make_agent("acme", "bo")
+    assert wire().wait_up(10)
+    wire().ensure_streams()

@@ -10,7 +10,6 @@ import pytest
 
 from apps.agents.presence import PresenceBoard
 from apps.core import clock, ids
-from apps.messaging.connection import wire
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.tasks import steering
 from apps.tasks.executor import JobExecutor
@@ -21,44 +20,11 @@ from apps.tasks.results import ReportDesk
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import LostRace, Move, TaskStore
 from tests.checker import violations
-from tests.factories import make_agent, make_org, make_task
+from tests.faults.parts import fresh, queued, report, seen
 from tests.threads import at_once
 
 pytestmark = [pytest.mark.store, pytest.mark.faults]
 S = TaskStatus
-
-
-@pytest.fixture
-def platform(transactional_db, redis, nats):
-    """An org with two agents that are up; nothing runs by itself: the test calls each part with the time it likes."""
-    make_org("acme")
-    make_agent("acme", "ada")
-    make_agent("acme", "bo")
-    assert wire().wait_up(10)
-    wire().ensure_streams()
-
-
-def seen(*agents: str, slots: int = 1000) -> None:
-    for agent in agents:
-        PresenceBoard().record("acme", agent, slots=slots, instance="1", leaving=False, now=clock.now())
-
-
-def queued(count: int) -> list[Task]:
-    """Tasks as intake leaves them: in the database and in the queue."""
-    from apps.tasks.queue import item_of
-
-    tasks = [make_task(now=clock.now()) for _ in range(count)]
-    PriorityQueue().push("acme", [item_of(task) for task in tasks], now=clock.now())
-    return tasks
-
-
-def report(task: Task, kind: ReportKind, *, agent: str, attempt: int, seq: int = 1, **facts) -> AgentReport:
-    now = clock.now()
-    return AgentReport(org_id="acme", task_id=task.task_id, agent=agent, kind=kind, attempt=attempt, seq=seq, at=now, **facts)
-
-
-def fresh(task: Task) -> Task:
-    return TaskStore().load_many([task.key])[task.key]
 
 
 def check(tasks: list[Task]) -> list[str]:

@@ -195,7 +195,7 @@ async def test_an_answer_sent_to_a_forged_reply_subject_reaches_no_management(ad
         await ada.may_publish(NEXT + ADA, payload, reply=target)
     await ada.may_publish(subjects.report("acme", "t1", ADA), b"{}", reply=target)
     await ada.may_publish(f"$JS.ACK.DELIVERIES.{ADA}.1.1.1.1.0", b"+NXT", reply=target)
-    assert await aside(wire.waiting_deliveries, BO) == 1
+    assert (await aside(wire.deliveries_of, BO)).unfetched == 1
     await aside(wire.ensure_agents, [ADA, BO])
 
 
@@ -205,8 +205,8 @@ async def test_an_answer_sent_to_a_forged_reply_subject_makes_no_report_and_ackn
     await aside(wire.deliver, [Delivery(subject=subjects.deliveries(BO), payload=b"{}", msg_id="bo")])
     for target in (subjects.report("acme", "t1", BO), f"$JS.ACK.DELIVERIES.{BO}.1.1.1.1.0", subjects.deliveries(BO)):
         await ada.may_publish(NEXT + ADA, b'{"batch":1,"no_wait":true}', reply=target)
-    assert await aside(wire.unread_reports) == 0
-    assert await aside(wire.waiting_deliveries, BO) == 1
+    assert (await aside(wire.reports)).unfetched == 0
+    assert (await aside(wire.deliveries_of, BO)).unfetched == 1
 
 
 @visiting

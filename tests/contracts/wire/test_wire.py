@@ -115,18 +115,18 @@ def test_a_deleted_delivery_is_never_fetched(wire):
 
 
 def test_what_waits_in_the_streams_can_be_counted(wire):
-    assert wire.waiting_deliveries(ADA) == 0  # nobody made its consumer yet
+    assert wire.deliveries_of(ADA).unfetched == 0  # nobody made its consumer yet
     wire.ensure_agents([ADA])
     store(wire, [delivery(number) for number in range(3)])
     store(wire, [Delivery(subject=subjects.report("acme", "t1", ADA), payload=b"{}", msg_id="r")])
-    assert wire.waiting_deliveries(ADA) == 3
-    assert wire.unread_reports() == 1
+    assert wire.deliveries_of(ADA).unfetched == 3
+    assert (wire.reports().stored, wire.reports().delivered, wire.reports().done) == (1, 0, 0)
     listener = PullConsumer(subjects.REPORTS, subjects.LISTENER)
     [report] = drained(listener, 1)
-    assert wire.unread_reports() == 1  # read, not yet applied
+    assert (wire.reports().stored, wire.reports().delivered, wire.reports().done) == (1, 1, 0)
     listener.ack([report])
     listener.close()
-    assert wire.unread_reports() == 0
+    assert wire.reports().done == 1
 
 
 def test_news_reaches_subscribers_in_order_until_they_close(wire):

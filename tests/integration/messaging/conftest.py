@@ -94,7 +94,7 @@ class Desk:
         from apps.messaging import streams
 
         token = self.subjects.agent_token(org_id, agent)
-        return self.wire.call(streams.waiting(self.wire.link, self.subjects.DELIVERIES, token), 10).unacknowledged
+        return self.wire.call(streams.standing(self.wire.link, self.subjects.DELIVERIES, token), 10).unacknowledged
 
     def until(self, condition, seconds=20.0):
         """Wait for something the server tells about without an event."""

@@ -48,7 +48,7 @@ def test_no_more_is_fetched_than_can_be_worked_on(desk, employ):
     for number in range(6):
         desk.send(f"t{number}")
     assert busy.acquire(timeout=10) and busy.acquire(timeout=10)
-    assert desk.wire.waiting_deliveries(desk.subjects.agent_token("acme", "ada")) == 4
+    assert desk.wire.deliveries_of(desk.subjects.agent_token("acme", "ada")).unfetched == 4
     go.set()
     desk.ends(*(f"t{number}" for number in range(6)))
 
