@@ -60,7 +60,7 @@ class House:
         before, began_ns = cpu(self.pids), time.time_ns()
         self._submit(run, count, SPACE)
         submitted_ns = time.time_ns()
-        after = self._wait_for(count)
+        after = self._wait_for(run, count)
         ledger = self._audit(run, count)
         return Bulk(
             tasks=count,
@@ -82,7 +82,7 @@ class House:
                 sent.append(senders.submit(self.client.submit, **_fields(run, number, SPACE), wait=0))
             for outcome in sent:
                 outcome.result()
-        self._wait_for(count)
+        self._wait_for(run, count)
         return [(got - due) / 1e6 for got, due in zip(self._audit(run, count)["received_ns"], due_ns, strict=True)]
 
     def queue_up(self, run: str, count: int) -> None:
@@ -97,13 +97,14 @@ class House:
             if not verdict.accepted:
                 raise Wrong(f"{verdict.task_id}: {verdict.status} {verdict.why}")
 
-    def _wait_for(self, count: int) -> Cpu:
-        """Until so many more are completed; answers the CPU time used by then."""
+    def _wait_for(self, run: str, count: int) -> Cpu:
+        """Until all have ended; answers the CPU time used by then. Looks at the last task of the run, since counting all
+        tasks ever so often would be work of its own, the more the deeper the queue."""
         self._completed += count
         until = time.monotonic() + PATIENCE_SECONDS
-        while (completed := self.client.summary()["completed"]) < self._completed:
+        while not self.client.get(f"{run}-{count - 1}").ended or self.client.summary()["completed"] < self._completed:
             if time.monotonic() > until:
-                raise Wrong(f"{self._completed - completed} of {count} tasks did not complete in {PATIENCE_SECONDS:.0f} s")
+                raise Wrong(f"{run}: not all of {count} tasks completed in {PATIENCE_SECONDS:.0f} s")
             time.sleep(0.05)
         return cpu(self.pids)
 
