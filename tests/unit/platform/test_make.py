@@ -12,7 +12,9 @@ VERBS = ("venv", "demo", "up", "doctor", "test", "bench", "clean")
 def make(*arguments: str) -> str:
     if shutil.which("make") is None:
         pytest.skip("make is missing")
-    return subprocess.run(["make", *arguments], cwd=BASE_DIR, capture_output=True, text=True, check=True).stdout
+    # The suite may itself have been started by make, which would pass its flags on.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def test_make_alone_prints_its_verbs_and_does_nothing_else():
