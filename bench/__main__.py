@@ -30,7 +30,7 @@ DEPTHS = (1_000, 10_000, 100_000)
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)
     stage = Stage(options.data.resolve() / "platform")
     began = time.monotonic()

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"There is no file in {printable(str(options.dir))}: nothing to do.", markup=False, highlight=False, soft_wrap=True)
         return 0
     stage = Stage(options.data.resolve())
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    signal.signal(signal.SIGHUP, _as_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _as_interrupt)  # SIGINT too: whoever starts us in the background has it ignored
     try:
         play = Play(console, stage, folder, rows=options.rows)
         status = play.perform()

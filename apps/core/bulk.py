@@ -18,7 +18,7 @@ from django.db.models.base import ModelState
 from apps.core import bulk_mongodb, bulk_sql
 from apps.core.bulk_values import Change, Shape
 
-__all__ = ["Change", "atomic", "compare_and_set", "insert", "insert_missing", "load", "new"]
+__all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new"]
 
 
 def atomic(model: type[models.Model]) -> AbstractContextManager[None]:
@@ -90,6 +90,17 @@ def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set
     for shape, group in by_shape.items():
         won |= apply(connection, shape, group)
     return won
+
+
+def has_transactions(model: type[models.Model]) -> bool:
+    """Whether a change and its rows are written together. Where not, see `complete`."""
+    return connections[router.db_for_write(model)].vendor != "mongodb"
+
+
+def complete(model: type[models.Model], pks: Sequence[str]) -> set[str]:
+    """Insert the rows that went with the last change of these, should its writer have died before it could; answers
+    which of them have been changed at all. Only for stores without transactions."""
+    return bulk_mongodb.complete(connections[router.db_for_write(model)], model, pks)
 
 
 def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import models
@@ -15,6 +15,8 @@ class Change:
     pk: str
     guards: dict[str, Any]
     fields: dict[str, Any]
+    rows: tuple[models.Model, ...] = field(default=(), compare=False)
+    """What the caller inserts when the change wins. A store without transactions keeps a copy in the row until then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from itertools import islice
 from django.db.models import QuerySet
 
 from apps.agents.holds import Hold, Holds
-from apps.core import clock, ids, redis
+from apps.core import bulk, clock, ids, redis
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.orgs.config_store import OrgConfigProvider
@@ -25,12 +25,15 @@ from apps.tasks.executor import wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, QueueItem
 from apps.tasks.states import IN_FLIGHT, TaskStatus
+from apps.tasks.store import TaskStore
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
 OVERLAP = timedelta(seconds=5)
 """Rows this much older than the last look are looked at again: writes that were under way then."""
+HISTORY = timedelta(hours=1)
+"""How far back a first pass looks for moves that nobody told of."""
 SETTLING = timedelta(seconds=2)
 """Rows younger than this may still be on their way into Redis by whoever wrote them."""
 
@@ -56,6 +59,7 @@ class TaskLoader:
         self.queue = PriorityQueue()
         self.holds = Holds()
         self.configs = OrgConfigProvider()
+        self.store = TaskStore()
 
     def is_due(self) -> bool:
         """True when Redis is another server than the one last compared with, or was emptied."""
@@ -70,7 +74,10 @@ class TaskLoader:
         in_flight = list(self._in_flight())
         repair = Repair(queued=self._queued(since, now), leases=self._leases(in_flight, now), holds=self._holds(in_flight, now))
         redis.client().hset(name, mapping={"server": run_id, "until": clock.to_ms(now - SETTLING)})
+        told = self._told(since or now - HISTORY, now)
         self._agents()
+        if told:
+            log.info("loader.told", extra={"transitions": told})
         if repair:
             log.info("loader.repaired", extra=vars(repair))
         if repair.queued:
@@ -127,6 +134,17 @@ class TaskLoader:
             over += [name for name in chunk if str(attempts.get(name.rpartition("#")[0])) != name.rpartition("#")[2]]
         self.holds.drop(over)
         return len(over)
+
+    def _told(self, since: datetime, now: datetime) -> int:
+        """Where a move and the row that tells of it are not one transaction: tell of moves whose mover died in between."""
+        if bulk.has_transactions(Task):
+            return 0
+        rows = Task.objects.filter(status__in=list(TaskStatus), updated_at__gte=since, updated_at__lte=now - SETTLING)
+        moved = (Task(key=key, last_transition_id=last) for chunk in _chunks(rows, "last_transition_id") for key, last in chunk)
+        told = 0
+        while chunk := list(islice(moved, CHUNK)):
+            told += self.store.complete(chunk)
+        return told
 
     def _agents(self) -> None:
         """Streams and every agent's consumer exist, also after JetStream lost its disk."""

@@ -22,7 +22,7 @@ from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 READ_CHUNK = 500
 STEP_FIELDS = (
     "org_id", "task_id", "job_space_id", "body_hash", "status", "reason", "priority", "sequence", "attempt", "max_attempts",
-    "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress",
+    "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress", "last_transition_id",
     "created_at", "not_before", "queued_at", "assigned_at", "dispatched_at", "started_at",
 )  # fmt: skip
 
@@ -137,9 +137,15 @@ class TaskStore:
         if not plans:
             return set()
         changes = [
-            bulk.Change(pk=key, guards={"status": move.task.status, "attempt": move.task.attempt}, fields=fields)
-            for key, (move, _, fields) in plans.items()
+            bulk.Change(
+                pk=key,
+                guards={"status": move.task.status, "attempt": move.task.attempt},
+                fields=fields,
+                rows=(transition, *move.rows),
+            )
+            for key, (move, transition, fields) in plans.items()
         ]
+        self.complete([move.task for move, _, _ in plans.values()])
         with bulk.atomic(Task):
             won = bulk.compare_and_set(Task, changes)
             rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows)]
@@ -151,6 +157,30 @@ class TaskStore:
         _announce(_moved(move.task, transition) for key, (move, transition, _) in plans.items() if key in won)
         return won
 
+    def complete(self, tasks: Sequence[Task]) -> int:
+        """Where there are no transactions a mover may have died between its move and the row that tells of it: write that
+        row now, before the next move covers the traces. Answers how many were missing."""
+        if bulk.has_transactions(Task) or not tasks:
+            return 0
+        told = {task.last_transition_id: task for task in tasks}
+        for transition_id in Transition.objects.filter(pk__in=list(told)).values_list("pk", flat=True):
+            told.pop(transition_id, None)
+        if not told:
+            return 0
+        moved = bulk.complete(Task, [task.key for task in told.values()])
+        # One that has never moved was being born.
+        born = Task.objects.in_bulk([task.key for task in told.values() if task.key not in moved])
+        bulk.insert_missing(
+            [
+                _transition(
+                    task, old="", new=TaskStatus(task.status), reason=task.reason, actor=task.submitter_subject_id, now=task.created_at,
+                    id=task.last_transition_id,
+                )
+                for task in born.values()
+            ]
+        )  # fmt: skip
+        return len(told)
+
     def move(self, task: Task, end: TaskStatus, *, reason: str, actor: str, now: datetime, **fields: Any) -> Task:
         """Move one task or raise LostRace."""
         if not self.move_many([Move(task=task, end=end, reason=reason, actor=actor, fields=fields)], now=now):
@@ -158,10 +188,12 @@ class TaskStore:
         return task
 
 
-def _transition(task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None) -> Transition:
+def _transition(
+    task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None, id: str = ""
+) -> Transition:
     return bulk.new(
         Transition,
-        id=ids.time_ordered(),
+        id=id or ids.time_ordered(),
         task_key=task.key,
         org_id=task.org_id,
         old=str(old),

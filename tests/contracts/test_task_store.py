@@ -266,3 +266,24 @@ def test_a_winner_whose_task_moves_on_at_once_still_knows_that_it_won(transactio
     dispatched, completed = at_once(2, lambda n: (dispatch, complete)[n]())
     assert dispatched == completed == {task.key for task in tasks} - {task.key for task in tasks[::10]}
     assert Transition.objects.filter(new=S.DISPATCHED).count() == 54
+
+
+class Died(Exception):
+    """The writer is gone."""
+
+
+def test_a_move_whose_mover_died_before_telling_of_it_is_told_or_never_was(db, monkeypatch):
+    task = make_task("t1")
+    def die(_rows):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr("apps.tasks.store.bulk.insert_missing", die)
+        with pytest.raises(Died):
+            TaskStore().move(task, TaskStatus.ASSIGNED, reason="ada is free", actor="executor", now=NOON, attempt=1)
+    task = TaskStore().load_many(["acme/t1"])["acme/t1"]
+    if task.status == TaskStatus.QUEUED:
+        return  # a transaction: it never was
+    TaskStore().move(task, TaskStatus.QUEUED, reason="lost", actor="sweeper", now=NOON)
+    told = list(Transition.objects.filter(task_key="acme/t1").order_by("id").values_list("old", "new", "reason"))
+    assert told[1:] == [("queued", "assigned", "ada is free"), ("assigned", "queued", "lost")]
