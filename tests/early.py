@@ -1,4 +1,5 @@
-"""Loaded before Django's settings (`-p tests.early` in pyproject.toml): gives the tests an environment of their own.
+"""Loaded before Django's settings (`-p tests.early` in pyproject.toml): gives the tests an environment of their own, and
+xdist's workers their shares.
 
 Nothing of the developer's platform is touched: a data directory per process, a fixed secret, and addresses where
 nobody listens until a fixture (`redis`, `nats`) starts a real server.
@@ -7,8 +8,10 @@ nobody listens until a fixture (`redis`, `nats`) starts a real server.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -53,3 +56,23 @@ def _mongodb_url(config: pytest.Config) -> str:
         config.add_cleanup(server.stop)
         shared = os.environ["TEST_MONGODB_URL"] = f"mongodb://127.0.0.1:{server.port}/jobplatform"
     return shared
+
+
+SHARED = re.compile(r"(tests/acceptance|tests/faults)/.*[\[-](sqlite|mongodb)[\]-]")
+"""Tests on one shared platform, known by where they stand and by the home of its tasks."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """All tests of one platform go to one worker, the biggest shares first; every other test goes where there is room.
+
+    (pytest-xdist 3.8 has `--dist loadgroup` for this, which pytest 9.2 silently ignores.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlatform(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            shared = SHARED.match(nodeid)
+            return " on ".join(shared.groups()) if shared else nodeid
+
+    return ByPlatform(config, log) if config.getvalue("dist") == "load" else None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 import redis
 
 from jobplatform.env import BASE_DIR
@@ -25,9 +24,8 @@ from tests.services import Server
 _count = itertools.count(1)
 
 
-def stores(group: str) -> list[Any]:
-    """Parameters of a stack fixture: where its tasks live. All tests of one platform stay in one xdist worker."""
-    return [pytest.param(store, marks=pytest.mark.xdist_group(f"{group}-{store}")) for store in ("sqlite", "mongodb")]
+STORES = ("sqlite", "mongodb")
+"""Where a platform's tasks may live: parameters of `stack` fixtures. All tests of one platform stay in one xdist worker."""
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.processes import Stack
-from tests.stacks import Org, running, stores
+from tests.stacks import STORES, Org, running
 
 
-@pytest.fixture(scope="session", params=stores("stack"))
+@pytest.fixture(scope="session", params=STORES)
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole platform of real processes; its tasks on SQLite, and again on MongoDB's wire protocol."""
     with running(tmp_path_factory.mktemp("stack") / request.param, request.param) as platform:

@@ -100,9 +100,8 @@ AGAIN_ON_MONGODB: tuple[Fault, ...] = (kill_all_dispatchers, kill_the_listener, 
 
 
 def on(store: str) -> Any:
-    """The platform of a test, by the home of its tasks. All tests of one platform stay in one xdist worker."""
-    parameter = pytest.param(store, marks=pytest.mark.xdist_group(f"faults-{store}"))
-    return pytest.mark.parametrize("stack", [parameter], indirect=True, scope="session")
+    """The platform of a test, by the home of its tasks."""
+    return pytest.mark.parametrize("stack", [store], indirect=True, scope="session")
 
 
 def by_name(faults: tuple[Fault, ...]) -> Any:
