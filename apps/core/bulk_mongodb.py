@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import models
+from django_mongodb_backend.query import wrap_database_errors
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -23,6 +24,7 @@ OUTBOX = "_outbox"
 """The rows of the last one, as [collection, document] each. No field of a model either."""
 
 
+@wrap_database_errors
 def compare_and_set(connection: Any, shape: Shape, changes: Sequence[Change]) -> set[str]:
     guards, fields = _preparers(connection, shape.model, shape.guards), _preparers(connection, shape.model, shape.fields)
     # A field of the change would not do as its mark: whoever moves the row on right behind us writes over it.
@@ -56,6 +58,7 @@ def _document(connection: Any, row: models.Model) -> dict[str, Any]:
     return {field.column: field.get_db_prep_save(getattr(row, field.attname), connection) for field in row._meta.concrete_fields}
 
 
+@wrap_database_errors
 def complete(connection: Any, model: type[models.Model], pks: Sequence[str]) -> set[str]:
     """Insert what the last change of these rows left in its outbox; the keys of those that had one. Twice is harmless."""
     found = list(connection.get_collection(model._meta.db_table).find({"_id": {"$in": list(pks)}, OUTBOX: {"$exists": True}}, {OUTBOX: 1}))
