@@ -229,17 +229,18 @@ class JobExecutor:
         if not lost:
             return
         now_as = self.store.load_many(move.task.key for move in lost)
-        for move in lost:
-            task = now_as.get(move.task.key)
-            if task is None or task.attempt != move.task.attempt or task.status in WITHDRAWN:
-                self.agent_queue.withdraw([move.fields["delivery_seq"]])
-                self.agent_queue.tell_to_stop(
-                    move.task.org_id,
-                    move.task.head_agent_subject_id,
-                    task_id=move.task.task_id,
-                    attempt=move.task.attempt,
-                    reason="cancelled",
-                )
+        stray = [move for move in lost if _is_stray(move, now_as.get(move.task.key))]
+        self.agent_queue.withdraw([move.fields["delivery_seq"] for move in stray])
+        for move in stray:
+            task = move.task
+            self.agent_queue.tell_to_stop(
+                task.org_id, task.head_agent_subject_id, task_id=task.task_id, attempt=task.attempt, reason="cancelled"
+            )
+
+
+def _is_stray(move: Move, task: Task | None) -> bool:
+    """The task as it is now does not want what was delivered."""
+    return task is None or task.attempt != move.task.attempt or task.status in WITHDRAWN
 
 
 def back_to_queue(task: Task, *, reason: str, actor: str, not_before: datetime | None, excluded: str = "", free: bool = False) -> Move:

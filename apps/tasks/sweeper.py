@@ -157,10 +157,10 @@ class Sweeper:
                 again = now + backoff(self._config(task), task.attempt)
                 moves.append(back_to_queue(task, reason=silent, actor=ACTOR, not_before=again, excluded="lost"))
         won = self.store.move_many(moves, now=now)
+        self.agent_queue.withdraw([before[key][2] for key in won])
         for key in won:
-            agent, attempt, sequence = before[key]
+            agent, attempt, _ = before[key]
             org_id, task_id = ids.split_task_key(key)
-            self.agent_queue.withdraw([sequence])
             self.agent_queue.tell_to_stop(org_id, agent, task_id=task_id, attempt=attempt, reason="the lease was lost")
             log.warning("lease.lost", extra={"task": key, "agent": agent, "attempt": attempt})
         self.holds.drop(ids.assignment_id(key, before[key][1]) for key in won)
