@@ -131,3 +131,26 @@ class Report(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind} {self.outcome}"
+
+
+class Decision(models.Model):
+    """A decision about a task that is neither a policy's run nor a choice of head agent: by a person, or by a rule. Append-only."""
+
+    store = "tasks"
+
+    id = models.CharField(primary_key=True, max_length=ID_LENGTH + 32, db_column="_id", help_text="time-ordered, or derived to write once")
+    task_key = models.CharField(max_length=ID_LENGTH)
+    org_id = models.CharField(max_length=64)
+    kind = models.CharField(max_length=32, help_text="what was decided: approval, verification, …")
+    outcome = models.CharField(max_length=32)
+    actor = models.CharField(max_length=ID_LENGTH)
+    because = models.TextField(blank=True, default="", help_text="one sentence for people")
+    details = models.JSONField(default=dict, blank=True)
+    config_version = models.IntegerField(default=0)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["task_key", "id"], name="decision_task")]
+
+    def __str__(self) -> str:
+        return f"{self.task_key}: {self.kind} {self.outcome}"
