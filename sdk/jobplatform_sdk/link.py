@@ -296,6 +296,18 @@ class Link:
             return False
         return True
 
+    async def caught_up(self) -> None:
+        """When up, what the server had sent by now has been received."""
+        client = self.client
+        if client is None or not self._up.is_set():
+            return
+        try:
+            await round_trip(client)
+        except (NatsError, OSError, TimeoutError) as error:
+            # A late answer to a given-up ping would confuse nats-py; a new connection starts afresh.
+            log.info("nats.no_round_trip", extra={"error": str(error) or type(error).__name__})
+            await _quietly_close(client)
+
     async def request(self, subject: str, payload: bytes = b"", *, timeout_seconds: float = 5.0) -> bytes:
         """One answer. LinkDown, or NobodyThere."""
         self._count += 1

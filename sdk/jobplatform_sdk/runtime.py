@@ -40,6 +40,8 @@ UNSTORED_MAX = 2_000
 """Attempts beyond the running ones whose reports are not stored yet; above it nothing new is fetched."""
 RUNNING_PER_HEARTBEAT = 2_000
 REFUSALS_MAX = 5
+SILENT_BEATS = 2
+"""After missing so many heartbeats an agent listens first before it starts anything."""
 FLUSH_SECONDS = 5.0
 
 ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
@@ -81,6 +83,7 @@ class Runtime:
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._beaten_at = time.monotonic()
         self._error: BaseException | None = None
 
     # Life
@@ -253,6 +256,10 @@ class Runtime:
     async def _work(self, attempt: Attempt) -> None:
         context = Context(attempt, self._reporter.put, self._loop, self._loop_thread)
         try:
+            if self._was_silent():
+                await self._link.caught_up()
+                if attempt.over:
+                    return
             if self._is_async:
                 result = await self._handler(attempt.task, context)
             else:
@@ -311,10 +318,17 @@ class Runtime:
 
     # Heartbeats
 
+    def _was_silent(self) -> bool:
+        """Frozen, or held up by a handler: what we hold may have been given to others, and the word of it lies unread."""
+        return time.monotonic() - self._beaten_at > SILENT_BEATS * self._settings.heartbeat_seconds
+
     async def _beat(self) -> None:
         """At the start, at regular times, after every reconnection, and when leaving."""
         while True:
             await self._link.wait_up()
+            if self._was_silent():
+                await self._link.caught_up()
+            self._beaten_at = time.monotonic()
             self._beat_now.clear()
             keys = list(self._attempts)
             for start in range(0, max(1, len(keys)), RUNNING_PER_HEARTBEAT):

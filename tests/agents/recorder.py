@@ -2,8 +2,8 @@
 
     python -m tests.agents.recorder SUBJECT HISTORY_DIR SLOTS        ($JOBPLATFORM_NATS_URL, $JOBPLATFORM_API_KEY)
 
-`task_job_submission_data.do`: {"seconds": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
-"fail": {"attempts": 1, "retryable": true}}
+`task_job_submission_data.do`: {"seconds": 0.1, "block": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
+"fail": {"attempts": 1, "retryable": true}}. `block` holds the whole agent: it hears nothing until the task is done.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def main() -> None:
                 await asyncio.sleep(0.1)
             if "log" in do:
                 context.log(do["log"])
-            await asyncio.sleep(do.get("seconds", 0))
+            if "block" in do:
+                time.sleep(do["block"])
+            else:
+                await asyncio.sleep(do.get("seconds", 0))
             fail = do.get("fail", {})
             if task.attempt <= fail.get("attempts", 0):
                 outcome = "failed"

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
+from tests.checker import read_histories
 from tests.processes import wait_until
 from tests.stacks import Org
 
@@ -108,9 +110,21 @@ def by_name(faults: tuple[Fault, ...]) -> Any:
     return pytest.mark.parametrize("fault", faults, ids=lambda fault: fault.__name__)
 
 
-def submit(org: Org, count: int, **entry: Any) -> list[str]:
+def frozen_at_work(org: Org, name: str) -> bool:
+    """Freeze the agent; true when it stopped inside a task that holds all of it, so its result comes before it hears of anything."""
+    process = org.processes[name].process
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, what="frozen", every=0.001)
+    events = Counter(line["event"] for line in read_histories(org.history) if line["agent"] == name)
+    if events["start"] > events["end"]:
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
+
+
+def submit(org: Org, count: int, **do: Any) -> list[str]:
     """Submit so many tasks; their ids."""
-    entries = [org.entry(do={"seconds": SECONDS}, **entry) for _ in range(count)]
+    entries = [org.entry(do=do or {"seconds": SECONDS}) for _ in range(count)]
     *verdicts, _summary = org.api.submit_bulk(entries)
     assert {verdict["status"] for verdict in verdicts} == {"queued"}
     return [entry["task_id"] for entry in entries]
@@ -171,9 +185,9 @@ def test_a_web_server_killed_under_clients_that_try_again_makes_one_task_of_each
 @on("sqlite")
 def test_an_agent_frozen_past_its_lease_loses_its_tasks_and_its_late_results_change_nothing(org):
     ada = org.processes["ada"].process
-    task_ids = submit(org, 100)
+    task_ids = submit(org, 100, block=SECONDS)
     wait_until(lambda: completed(org) >= 10, what="in the middle", every=0.02)
-    ada.send_signal(signal.SIGSTOP)
+    wait_until(lambda: frozen_at_work(org, "ada"), what="frozen inside a task", every=0.02)
     try:
         assert org.all_ended(100, seconds=90) == {"completed": 100}
     finally:
