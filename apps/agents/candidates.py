@@ -1,8 +1,9 @@
 """The candidate pool: who may do the tasks of one lane, and how much room each has right now.
 
-Eligible are the candidates that are present; when none has ever announced itself, all of them (an agent written for
-another system never announces itself; its deliveries wait for it in the stream). A candidate that was here and is away
-keeps tasks waiting rather than failing.
+Eligible are the candidates that are present and take work; when none has ever announced itself, all of them (an agent
+written for another system never announces itself; its deliveries wait for it in the stream). A candidate that is away,
+paused, draining or closed off for a while keeps tasks waiting rather than failing; one that is revoked, or cannot do the
+task, does not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from apps.agents import cards, roster
+from apps.agents.cards import Card
+from apps.agents.facts import TaskFacts
 from apps.agents.presence import AgentState, Presence, PresenceBoard
+from apps.agents.roster import NEW, Standing
 from apps.orgs.config_store import OrgConfig
 from apps.roles.directory import CandidateSubject, RoleDirectory
 
@@ -28,6 +33,12 @@ class Candidate:
     """Open deliveries it may have at once: slots and prefetch."""
     load: int
     """Open deliveries now, those chosen within this batch included."""
+    capabilities: frozenset[str] = frozenset()
+    card: Card | None = None
+    bar: str = ""
+    """Why it gets nothing new at present; "" when it may."""
+    gone: bool = False
+    """Revoked: waiting for it does not help."""
 
     @property
     def subject_id(self) -> str:
@@ -42,23 +53,44 @@ class Candidate:
         """0 idle … 1 full."""
         return self.load / self.room if self.room else 1.0
 
+    def unfit(self, facts: TaskFacts) -> str:
+        """Why it can never do this task; "" when it can."""
+        if facts.capabilities and (missing := [word for word in facts.capabilities if word not in self.capabilities]):
+            return f"lacks {', '.join(missing)}"
+        if self.card is None:
+            return ""
+        if facts.job_kind and self.card.job_kinds and facts.job_kind not in self.card.job_kinds:
+            return f"does not take jobs of kind {facts.job_kind}"
+        if 0 < self.card.max_payload_bytes < facts.entry_bytes:
+            return f"takes at most {self.card.max_payload_bytes} bytes, and the task has {facts.entry_bytes}"
+        return ""
+
 
 class CandidatePool:
-    """The candidates of one lane. `eligible` may get work now if they have room; `barred` says why the others may not."""
+    """The candidates of one lane. `eligible` may get work now if they have room; `barred` says why the others may not.
+
+    What keeps an agent from one task and not from others (a capability it lacks) is in `unfit`.
+    """
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self.members: dict[str, Candidate] = {candidate.subject_id: candidate for candidate in candidates}
-        present = [c for c in self.members.values() if c.presence is Presence.PRESENT]
-        self.eligible: list[Candidate] = present or [c for c in self.members.values() if c.presence is Presence.UNKNOWN]
+        willing = [c for c in self.members.values() if not c.bar]
+        present = [c for c in willing if c.presence is Presence.PRESENT]
+        self.eligible: list[Candidate] = present or [c for c in willing if c.presence is Presence.UNKNOWN]
         chosen = {candidate.subject_id for candidate in self.eligible}
-        self.barred: dict[str, str] = {
-            c.subject_id: "away" if c.presence is Presence.AWAY else "never announced itself while others are present"
-            for c in self.members.values()
-            if c.subject_id not in chosen
-        }
+        self.barred: dict[str, str] = {c.subject_id: _bar(c) for c in self.members.values() if c.subject_id not in chosen}
 
     def __len__(self) -> int:
         return len(self.members)
+
+    @property
+    def lasting(self) -> list[Candidate]:
+        """Those that waiting may help with: all but the revoked."""
+        return [candidate for candidate in self.members.values() if not candidate.gone]
+
+    def unfit(self, facts: TaskFacts) -> dict[str, str]:
+        """agent -> why it can never do this task."""
+        return {name: why for name, candidate in self.members.items() if (why := candidate.unfit(facts))}
 
     @property
     def free(self) -> int:
@@ -66,6 +98,12 @@ class CandidatePool:
 
     def take(self, candidate: Candidate) -> None:
         candidate.load += 1
+
+
+def _bar(candidate: Candidate) -> str:
+    if candidate.bar:
+        return candidate.bar
+    return "away" if candidate.presence is Presence.AWAY else "never announced itself while others are present"
 
 
 class AgentCandidatePoolResolver:
@@ -84,13 +122,18 @@ class AgentCandidatePoolResolver:
         subjects = {lane: self._directory.candidates(self.config.candidate_role_type, lane) for lane in lanes}
         everyone = {subject.subject_id: subject for found in subjects.values() for subject in found}
         states = self._board.states(self.org_id, list(everyone), now=now)
-        candidates = {name: self._candidate(subject, states) for name, subject in everyone.items()}
+        standings = roster.of(self.org_id)
+        candidates = {name: self._candidate(subject, states, standings.get(name, NEW)) for name, subject in everyone.items()}
         return {lane: CandidatePool(candidates[subject.subject_id] for subject in found) for lane, found in subjects.items()}
 
-    def _candidate(self, subject: CandidateSubject, states: Mapping[str, AgentState]) -> Candidate:
+    def _candidate(self, subject: CandidateSubject, states: Mapping[str, AgentState], standing: Standing) -> Candidate:
         state = states[subject.subject_id]
         if self.config.agent_delivery == "plain":
             room = math.inf  # such agents report nothing, so nothing would ever make room again
         else:
             room = (state.slots or self.config.default_agent_slots) * (1 + self.config.agent_prefetch)
-        return Candidate(subject=subject, presence=state.presence, room=room, load=state.load)
+        return Candidate(
+            subject=subject, presence=state.presence, room=room, load=state.load,
+            capabilities=frozenset(cards.capabilities(subject.capabilities, standing.card)), card=standing.card,
+            bar=standing.bar, gone=standing.revoked,
+        )  # fmt: skip

@@ -15,3 +15,9 @@ class TaskFacts:
     priority: int
     excluded: Mapping[str, str] = field(default_factory=dict)
     """agent -> why it should not get this task: declined (never), failed or lost (only when nobody else can)."""
+    capabilities: tuple[str, ...] = ()
+    """What an agent must be able to do (`capabilities` of the task's steering data)."""
+    job_kind: str = ""
+    """`job_kind` of the steering data: agents whose card lists kinds take only those."""
+    entry_bytes: int = 0
+    """Size of the entry as JSON."""

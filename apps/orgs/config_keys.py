@@ -185,6 +185,20 @@ class OrgConfig:
         Number(least=1, most=10_000, whole=True), 8, "tasks at a time assumed of an agent that has not announced itself")
     agent_prefetch: float = _key(
         Number(least=0, most=10), 1, "deliveries sent ahead to an agent, per slot")
+    breaker_failures: int = _key(
+        Number(least=0, most=1000, whole=True), 5, "failures in a row that close an agent off for a while; 0: never")
+    breaker_cooling_s: float = _key(
+        Number(least=1, most=DAY), 30, "seconds the first time; doubles each time its probe fails, up to breaker_cooling_max_s")
+    breaker_cooling_max_s: float = _key(
+        Number(least=1, most=DAY), 600, "seconds an agent is closed off at most before it is given a task to try")
+    quarantine_after_crashes: int = _key(
+        Number(least=0, most=100, whole=True), 3, "agents a task may crash before it fails as poison; 0: any number")
+    reputation_half_life_s: float = _key(
+        Number(least=60, most=365 * DAY), 7 * DAY, "seconds after which an attempt counts half in its agent's reputation")
+    reputation_prior_successes: float = _key(
+        Number(least=0.01, most=1000), 1, "successes a new agent is credited with, before any evidence")
+    reputation_prior_failures: float = _key(
+        Number(least=0.01, most=1000), 1, "failures a new agent is charged with, before any evidence")
     verification_required: bool = _key(
         Flag(), False, "hold results until the verifier of the task decides")
     task_timeline_default_s: float | None = _key(

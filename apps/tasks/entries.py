@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from apps.core import clock, ids
 
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
@@ -92,3 +94,13 @@ class TaskEntry:
             "task_verification_subject_id": self.verification_subject_id,
             "task_job_submission_data": payload,
         }
+
+
+def needs(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a stored entry (wire names) asks of the agent that does it: `capabilities`, `job_kind`, `entry_bytes` of TaskFacts."""
+    steering = entry.get("task_streeability_data") or entry.get("sub_task_streeability_data") or {}
+    return {
+        "capabilities": tuple(steering.get("capabilities") or ()),
+        "job_kind": steering.get("job_kind") or "",
+        "entry_bytes": len(orjson.dumps(entry)),
+    }

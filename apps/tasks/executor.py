@@ -22,6 +22,7 @@ from apps.agents.strategies.base import NoHeadAgent, PoolFull
 from apps.core import background, clock, ids
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks.entries import needs
 from apps.tasks.models import Assignment, Task
 from apps.tasks.queue import Claim, PriorityQueue, item_of
 from apps.tasks.states import TaskStatus
@@ -269,12 +270,12 @@ def requeue(tasks: Iterable[Task], *, now: datetime, queue: PriorityQueue, holds
 
 
 def _room(pool: CandidatePool) -> int:
-    """How many tasks of a lane to claim. An empty pool claims too: its tasks have to be told that nobody can do them.
+    """How many tasks of a lane to claim. A pool without hope claims too: its tasks have to be told that nobody can do them.
 
     A few more than there is room for: the agents with room may be barred from the task at the head, and those behind
     it need not wait for that. What finds no room goes back to its place.
     """
-    if not len(pool):
+    if not pool.lasting:
         return BATCH
     return min(pool.free + SLACK, BATCH) if pool.free else 0
 
@@ -287,4 +288,5 @@ def _facts(task: Task) -> TaskFacts:
         job_space_id=task.job_space_id,
         priority=task.priority,
         excluded=task.excluded_agents,
+        **needs(task.entry),
     )

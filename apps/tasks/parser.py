@@ -17,7 +17,9 @@ from typing import Any
 
 import orjson
 
+from apps.agents.cards import WORD_LENGTH, words
 from apps.core.errors import Invalid, Problem
+from apps.roles.rules import id_problem
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 
 ID_LENGTH = 180
@@ -182,6 +184,16 @@ def _timeline(value: Any, field: str, problems: Problems) -> Any:
     return value
 
 
+def _steering(value: Any, field: str, problems: Problems) -> Any:
+    """Free, but for what the choice of an agent reads: `capabilities` it must have, the `job_kind` it must take."""
+    if type(_parcel(value, field, problems)) is dict:
+        if "capabilities" in value:
+            words(value["capabilities"], f"{field}.capabilities", problems)
+        if "job_kind" in value and (wrong := id_problem(value["job_kind"], most=WORD_LENGTH)):
+            _wrong(problems, f"{field}.job_kind", "wrong", wrong)
+    return value
+
+
 def _payload(value: Any, field: str, problems: Problems) -> Any:
     if type(_parcel(value, field, problems)) is dict and "job_space_id" in value:
         SPACE_ID(value["job_space_id"], f"{field}.job_space_id", problems)
@@ -208,7 +220,7 @@ FIELDS = (
     Field(wire="task_intent", name="intent", check=_text(empty=False), aliases=("intent",), required=True),
     Field(wire="task_priority_value", name="priority", check=_priority, aliases=("priority",), required=True),
     Field(wire="submitter_subject_id", name="submitter_subject_id", check=SUBJECT_ID, required=True),
-    Field(wire="task_streeability_data", name="steerability", check=_parcel, aliases=("task_steerability_data",)),
+    Field(wire="task_streeability_data", name="steerability", check=_steering, aliases=("task_steerability_data",)),
     Field(wire="task_knowledgebase_ptr", name="knowledgebase_ptr", check=_text(empty=True, null=True)),
     Field(wire="task_op_convertor_dsl_id", name="approval_script_id", check=SCRIPT_ID),
     Field(wire="task_execution_dsl", name="execution_dsl", check=_text(empty=True, null=True)),
@@ -223,7 +235,7 @@ FIELDS = (
 )
 BY_WIRE_NAME = {wire: field for field in FIELDS for wire in (field.wire, *field.aliases)}
 REQUIRED = tuple(field for field in FIELDS if field.required)
-PARCELS = tuple(field.name for field in FIELDS if field.check in (_parcel, _behavior_map, _timeline, _payload))
+PARCELS = tuple(field.name for field in FIELDS if field.check in (_parcel, _steering, _behavior_map, _timeline, _payload))
 
 
 class InitialJobParser:

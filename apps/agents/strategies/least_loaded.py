@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apps.agents.candidates import CandidatePool
 from apps.agents.facts import TaskFacts
-from apps.agents.strategies.base import Choice, NoHeadAgent, PoolFull, allowed
+from apps.agents.strategies.base import Choice, NoHeadAgent, PoolFull, allowed, nobody
 from apps.orgs.config_store import OrgConfig
 
 
@@ -12,10 +12,8 @@ class LeastLoadedStrategy:
     name = "least_loaded"
 
     def choose(self, facts: TaskFacts, pool: CandidatePool, config: OrgConfig) -> Choice:
-        if not pool:
-            raise NoHeadAgent("No candidate holds the required role in this job space", strategy=self.name)
-        if not allowed(facts, list(pool.members.values())):
-            raise NoHeadAgent("Every candidate declined the task", strategy=self.name)
+        if why := nobody(facts, pool):
+            raise NoHeadAgent(why, strategy=self.name)
         open_to_it = [candidate for candidate in allowed(facts, pool.eligible) if candidate.free]
         if not open_to_it:
             raise PoolFull(strategy=self.name)

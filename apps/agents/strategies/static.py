@@ -21,6 +21,10 @@ class StaticStrategy:
             raise NoHeadAgent("The configured head agent is not in the candidate pool", strategy=self.name, agent=wanted)
         if facts.excluded.get(wanted) == "declined":
             raise NoHeadAgent("The configured head agent declined the task", strategy=self.name, agent=wanted)
-        if candidate.presence is Presence.AWAY or not candidate.free:
+        if candidate.gone:
+            raise NoHeadAgent("The configured head agent is revoked", strategy=self.name, agent=wanted)
+        if why := candidate.unfit(facts):
+            raise NoHeadAgent(f"The configured head agent {why}", strategy=self.name, agent=wanted)
+        if candidate.bar or candidate.presence is Presence.AWAY or not candidate.free:
             raise PoolFull(strategy=self.name, agent=wanted)
         return Choice(candidate=candidate, strategy=self.name, because=f"{wanted} is the org's configured head agent and is in the pool")
