@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from django.conf import settings
+
+from apps.core import addresses, outbound
 from apps.core.errors import Invalid, Problem
 
 STRATEGIES = ("static", "least_loaded", "round_robin", "auction", "plan+retrieve")
@@ -125,6 +128,38 @@ class OrNull:
         return {"anyOf": [self.rule.schema(), {"type": "null"}]}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Url:
+    """An address that the platform may call (`apps.core.outbound`)."""
+
+    type: str = "http or https URL"
+
+    def problem(self, value: Any) -> str | None:
+        try:
+            # Which of the open hosts this org names is seen when it is called.
+            outbound.check_url(value, allow=settings.OUTBOUND_ALLOW)
+        except outbound.UnsafeUrl as unsafe:
+            return unsafe.message
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "uri", "maxLength": 2048, "minLength": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenHost:
+    """A host off the public internet that the platform's operator has opened to orgs."""
+
+    type: str = "host or host:port that OUTBOUND_ALLOW names"
+
+    def problem(self, value: Any) -> str | None:
+        wrong = addresses.host_problem(value)
+        return wrong or (None if addresses.is_open(value) else "is not among the hosts that OUTBOUND_ALLOW opens to orgs")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": 260, "minLength": 1}
+
+
 SCRIPT = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", most=120, type="script id such as approval/default")
 SUBJECT = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="subject id")
 WORD = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*", most=64, type="word")
@@ -202,7 +237,9 @@ class OrgConfig:
     verification_required: bool = _key(
         Flag(), False, "hold results until the verifier of the task decides")
     task_timeline_default_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")  # fmt: skip
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
+    outbound_allow: tuple[str, ...] = _key(
+        ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")  # fmt: skip
 
 
 TABLE: dict[str, Key] = {

@@ -25,6 +25,15 @@ def test_only_env_reads_the_environment(path):
     assert set(readers) <= allowed
 
 
+@pytest.mark.parametrize("path", [path for path in CODE if path.parts[0] != "jobplatform"], ids=str)
+def test_the_standard_librarys_http_clients_are_no_way_past_the_door(path):
+    # import-linter knows packages only; everything else that speaks HTTP is forbidden there.
+    imported = [node for node in ast.walk(ast.parse((BASE_DIR / path).read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    modules = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in imported if isinstance(node, ast.ImportFrom)}
+    assert not modules & {"http.client", "urllib.request", "ftplib", "smtplib", "telnetlib"}
+
+
 def test_imports_point_downwards_and_every_service_has_one_door():
     lint = Path(sys.executable).with_name("lint-imports")
     run = subprocess.run([lint, "--no-cache"], cwd=BASE_DIR, capture_output=True, text=True)

@@ -24,6 +24,7 @@ FITS = {
     "agent_prefetch": [0, 0.5, 10],
     "verification_required": [True, False],
     "task_timeline_default_s": [None, 3600],
+    "outbound_allow": [[], ["10.0.0.5"], ["10.0.0.5:8443", "policies.corp:8443"]],
 }
 WRONG = {
     "approval_dsl_id": ["", "/x", "x/", "a//b", "../x", "a/../b", "a b", "a\n", "é", "x" * 121, 1, True, [], {}, "http://x"],
@@ -34,7 +35,13 @@ WRONG = {
     "max_attempts": [0, 101, 5.0, "5", True, None, []],
     "verification_required": [0, 1, "true", None],
     "dsl_timeout_ms": [9, 5001, 200.5],
+    "outbound_allow": [None, "10.0.0.5", ["127.0.0.1"], ["policies.corp"], ["*"], [7], ["10.0.0.5", "10.0.0.5"]],
 }
+
+
+@pytest.fixture(autouse=True)
+def two_hosts_are_open(settings):
+    settings.OUTBOUND_ALLOW = ["10.0.0.5", "policies.corp:8443"]
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in FITS.items() for value in values])
