@@ -13,8 +13,12 @@ class Principal:
     subject_id: str
     """whom the key speaks for; "" when it speaks for the org"""
     key_id: str
+    """"" when the platform itself acts for the org: a schedule, a retry"""
     name: str
     """what people call the key"""
+    rate_limit_per_minute: float | None = None
+    """the key's own, instead of what the org allows each of its keys"""
+    rate_limit_burst: int | None = None
 
     is_authenticated = True
 

@@ -88,6 +88,7 @@ def error_answer(path: str, error: errors.PlatformError) -> HttpResponse:
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="jobplatform"'
+    headers.update(error.facts.get("headers") or {})
     wait = error.facts.get("retry_after_seconds") or getattr(type(error), "retry_after_seconds", None)
     if wait:
         headers["Retry-After"] = str(wait)

@@ -182,6 +182,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
     list_select_related = ("org",)
     autocomplete_fields = ("org",)
     actions = ("revoke",)
+    changeable = ("name", "rate_limit_per_minute", "rate_limit_burst")
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
@@ -190,21 +191,22 @@ class ApiKeyAdmin(admin.ModelAdmin):
         return "expired" if key.expires_at and key.expires_at <= clock.now() else "open"
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        asked = ("org", "role", "subject_id", "name", "expires_at")
+        asked = ("org", "role", "subject_id", "name", "expires_at", "rate_limit_per_minute", "rate_limit_burst")
         return asked if obj is None else ("key_id", "state", *asked, "created_at", "revoked_at", "nats_public_key")
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        return () if obj is None else tuple(name for name in self.get_fields(request, obj) if name != "name")
+        return () if obj is None else tuple(name for name in self.get_fields(request, obj) if name not in self.changeable)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # a revoked key is remembered: NATS must go on knowing it
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
-            ApiKey.objects.filter(pk=obj.pk).update(name=obj.name)
-            keys.ring.forget(obj.pk)
+            limits = {name: getattr(obj, name) for name in self.changeable}
+            keys.change(obj.pk, **limits, by=actor(request), now=clock.now())
             return
-        asked = {name: getattr(obj, name) for name in ("org", "role", "subject_id", "name", "expires_at")}
+        named = ("org", "role", "subject_id", "name", "expires_at", "rate_limit_per_minute", "rate_limit_burst")
+        asked = {name: getattr(obj, name) for name in named}
         made = keys.create(**asked, by=actor(request), now=clock.now())
         obj.pk, obj._state.adding = made.row.pk, False
         request.printed_key = made.printed  # type: ignore[attr-defined]  # for this response and nothing else

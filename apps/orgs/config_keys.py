@@ -236,6 +236,14 @@ class OrgConfig:
         Number(least=0.01, most=1000), 1, "failures a new agent is charged with, before any evidence")
     verification_required: bool = _key(
         Flag(), False, "hold results until the verifier of the task decides")
+    rate_limit_per_minute: float | None = _key(
+        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute from the whole org, else 429; null: no limit")
+    rate_limit_burst: int | None = _key(
+        OrNull(rule=Number(least=1, most=10_000_000, whole=True)), None, "so many of the org's new tasks at once; null: a minute's worth")
+    key_rate_limit_per_minute: float | None = _key(
+        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute with a key without its own limit; null: no limit")
+    max_open_tasks: int | None = _key(
+        OrNull(rule=Number(least=0, most=100_000_000, whole=True)), None, "tasks that may be open at once, else 429; null: no limit")
     task_timeline_default_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
     outbound_allow: tuple[str, ...] = _key(

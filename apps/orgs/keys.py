@@ -100,7 +100,10 @@ class KeyRing:
         if row is None:
             return None
         known = _Known(
-            principal=Principal(org_id=row.org_id, role=row.role, subject_id=row.subject_id, key_id=row.key_id, name=row.name),
+            principal=Principal(
+                org_id=row.org_id, role=row.role, subject_id=row.subject_id, key_id=row.key_id, name=row.name,
+                rate_limit_per_minute=row.rate_limit_per_minute, rate_limit_burst=row.rate_limit_burst,
+            ),
             secret_hash=row.secret_hash,
             opens=row.revoked_at is None and row.org.is_active,
             expires_at=row.expires_at,
@@ -120,12 +123,14 @@ def hash_of(secret: str) -> str:
 
 
 def create(
-    *, org: Org, role: str, subject_id: str = "", name: str = "", expires_at: datetime | None = None, by: str, now: datetime
+    *, org: Org, role: str, subject_id: str = "", name: str = "", expires_at: datetime | None = None,
+    rate_limit_per_minute: float | None = None, rate_limit_burst: int | None = None, by: str, now: datetime,
 ) -> NewKey:
     """A new key of `org`; an agent's opens NATS too. Raises Invalid."""
     check(role=role, subject_id=subject_id, expires_at=expires_at, now=now)
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     row = ApiKey(key_id=key_id, org=org, role=role, subject_id=subject_id, name=name, created_at=now, expires_at=expires_at)
+    row.rate_limit_per_minute, row.rate_limit_burst = rate_limit_per_minute, rate_limit_burst
     row.secret_hash = hash_of(secret)
     printed = f"jp_{key_id}_{secret}"
     if role == ApiKey.Role.AGENT:
@@ -163,6 +168,22 @@ class Revocation:
     row: ApiKey
     told_nats: bool
     """False: an agent's key, and NATS is away; upkeep tells it later (`credentials.revoke(revoked_on_nats())`)."""
+
+
+def change(
+    key_id: str, *, name: str, rate_limit_per_minute: float | None, rate_limit_burst: int | None, by: str, now: datetime
+) -> None:
+    """Another name or other limits; in force within CACHE_SECONDS everywhere. Raises NoSuchKey."""
+    new = {"name": name, "rate_limit_per_minute": rate_limit_per_minute, "rate_limit_burst": rate_limit_burst}
+    with transaction.atomic(using=router.db_for_write(ApiKey)):
+        row = ApiKey.objects.filter(pk=key_id).first()
+        if row is None:
+            raise NoSuchKey(key_id=key_id)
+        old = {field: getattr(row, field) for field in new}
+        if old != new:
+            ApiKey.objects.filter(pk=key_id).update(**new)
+            record(org_id=row.org_id, kind=Change.Kind.API_KEY, key=key_id, old=old, new=new, by=by, at=now)
+    ring.forget(key_id)
 
 
 def revoke(key_id: str, *, by: str, now: datetime) -> Revocation:

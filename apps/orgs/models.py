@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
 from apps.core import clock, ids
@@ -49,6 +49,14 @@ class ApiKey(models.Model):
     )
     created_at = models.DateTimeField(default=clock.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="empty: never")
+    rate_limit_per_minute = models.FloatField(
+        null=True, blank=True, validators=[MinValueValidator(0.01), MaxValueValidator(10_000_000)],
+        help_text="new tasks a minute with this key; empty: what the org allows each of its keys (key_rate_limit_per_minute)",
+    )  # fmt: skip
+    rate_limit_burst = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
+        help_text="so many of them at once; empty: a minute's worth",
+    )  # fmt: skip
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:

@@ -63,14 +63,15 @@ class ProcessTask(TaskView):
             status, agent, reason = TaskStatus(task.status), task.head_agent_subject_id, task.reason
         facts = {"task_id": verdict.task_id, "reason": reason}
         if status in (TaskStatus.QUEUED, TaskStatus.AWAITING_APPROVAL):
-            return answer({"status": status.value, **facts}, 202)
+            return answer({"status": status.value, **facts}, 202, verdict.headers)
         if status == TaskStatus.REJECTED:
             raise Refused(**facts)
         if status in (TaskStatus.CANCELLED, TaskStatus.EXPIRED):
             raise EndedEarly(status=status.value, **facts)
         if not agent:
             raise NoAgent(**facts)
-        return answer({"status": "assigned", "subject_id": agent, "task_id": verdict.task_id, "task_status": status.value})
+        said = {"status": "assigned", "subject_id": agent, "task_id": verdict.task_id, "task_status": status.value}
+        return answer(said, headers=verdict.headers)
 
 
 class Tasks(TaskView):
@@ -87,7 +88,8 @@ class Tasks(TaskView):
             task = Arrivals().wait(verdict.key, _has_left_the_queue, seconds=seconds)
         else:
             task = self.task(verdict.task_id)
-        return answer(shapes.full(task), 200 if verdict.repeated else 201, {"Location": f"/api/v1/tasks/{verdict.task_id}"})
+        headers = {"Location": f"/api/v1/tasks/{verdict.task_id}", **verdict.headers}
+        return answer(shapes.full(task), 200 if verdict.repeated else 201, headers)
 
 
 def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:

@@ -176,6 +176,8 @@ class BulkRun:
 
 def _refused(task_id: str | None, error: PlatformError) -> dict[str, Any]:
     said: dict[str, Any] = {"task_id": task_id, "status": "invalid", "code": error.code, "message": error.sentence}
+    if error.status == 429:
+        said["retry_after_seconds"] = error.facts["retry_after_seconds"]
     if isinstance(error, Invalid):
         said["errors"] = [problem.json() for problem in error.problems]
     return said

@@ -112,6 +112,7 @@ def _errors(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
     said = {
         400: "not JSON, or a bad query", 404: "no such task in this org", 409: "conflicts with the present state",
         422: "every problem, by field",
+        429: "more new tasks a minute, or open tasks, than the org may have; see Retry-After",
         503: "a store is away, or too many requests wait here; see Retry-After",
     }  # fmt: skip
     media = "application/json" if shape is SPEC_ERROR else "application/problem+json"
@@ -155,7 +156,7 @@ PROCESS_TASK: dict[str, Any] = {
             _object({"status": _string(enum=["queued", "awaiting_approval"]), "task_id": _string(), "reason": _string()}),
             "accepted, no agent yet",
         ),
-        **_errors(400, 404, 409, 422, 503, shape=SPEC_ERROR),
+        **_errors(400, 404, 409, 422, 429, 503, shape=SPEC_ERROR),
     },
 }
 SUBMIT: dict[str, Any] = {
@@ -169,7 +170,7 @@ SUBMIT: dict[str, Any] = {
     "responses": {
         (201, "application/json"): _ok(TASK, "a new task"),
         (200, "application/json"): _ok(TASK, "it came before"),
-        **_errors(400, 404, 409, 422, 503),
+        **_errors(400, 404, 409, 422, 429, 503),
     },
 }
 BULK: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Intake: the one road by which tasks enter, one or a thousand at a time.
 
-known already? → approval policy → priority policy → one write → one push. The policies run in one batch each and the
+known already? → within the limits? → approval policy → priority policy → one write → one push. The policies run in one batch each and the
 rows of a batch go in together, so a task costs the same road whether it comes alone or in a crowd.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import executor
+from apps.tasks import executor, limits
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, item_of
@@ -59,6 +59,8 @@ class Verdict:
     """The same body came before; this is the truth about that task now."""
     error: PlatformError | None = None
     """The answer to raise. A task that a policy rejected has both a status and an error."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """What the answer says of the rate limits."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -98,12 +100,29 @@ class TaskIntake:
         config = self.configs.of(principal.org_id)
         verdicts: dict[int, Verdict] = {}
         cases = self._new_cases(entries, principal, verdicts, now)
+        admission = self._admit(entries, cases, principal, config, verdicts, now)
         self._approve(cases, config, now)
         self._prioritize(cases, config, now)
         tasks = [_task(case, principal, config, now) for case in cases.values()]
         born = self._write(cases, tasks, principal, now)
         self._enqueue(principal.org_id, [task for task in tasks if task.key in born], now)
-        return self._answer(entries, cases, born, verdicts)
+        answers = self._answer(entries, cases, born, verdicts)
+        return [replace(verdict, headers=admission.headers) for verdict in answers] if admission.headers else answers
+
+    def _admit(
+        self, entries: Sequence[TaskEntry], cases: dict[str, _Case], principal: Principal, config: OrgConfig,
+        verdicts: dict[int, Verdict], now: datetime,
+    ) -> limits.Admission:
+        """Before anything is asked of a policy: what the limits refuse costs nothing and leaves nothing."""
+        admission = limits.admit(len(cases), principal, config, now=now)
+        refused = {key: admission.refusal(place) for place, key in enumerate(list(cases)[admission.granted :])}
+        if refused:
+            for index, entry in enumerate(entries):
+                if index not in verdicts and (error := refused.get(entry.key)):
+                    verdicts[index] = Verdict(task_id=entry.task_id, error=error)
+            for key in refused:
+                del cases[key]
+        return admission
 
     def _new_cases(
         self, entries: Sequence[TaskEntry], principal: Principal, verdicts: dict[int, Verdict], now: datetime

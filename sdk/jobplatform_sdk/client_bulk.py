@@ -80,6 +80,12 @@ class Batch:
         if data.get("status") == "invalid" and data.get("code") == "unavailable":
             self._trouble = Unavailable(str(data.get("message") or "The platform cannot answer right now."), status=503, code="unavailable")
             return None
+        if data.get("status") == "invalid" and isinstance(wait := data.get("retry_after_seconds"), int | float):
+            # Too fast, or too much at once: this line comes again when there is room for it. Who is refused first waits least.
+            if self._trouble is None:
+                said = str(data.get("message") or "Too many tasks.")
+                self._trouble = Unavailable(said, status=429, code=str(data.get("code")), retry_after=float(wait))
+            return None
         verdict = read_verdict(data, line=line.number, task_id=line.task_id)
         return verdict if self._left.pop(line.number, None) else None
 

@@ -141,3 +141,11 @@ def test_a_request_stays_small_in_bytes_too():
     big = ({"task_id": str(number), "payload": {"text": "x" * 400_000}} for number in itertools.count())
     batches = [cutter.add(next(big), 0.0) for _ in range(6)]
     assert [batch is not None for batch in batches] == [False, False, True] * 2
+
+
+def test_lines_that_come_too_fast_are_sent_again_when_the_platform_said(client, server):
+    late = {"line": 2, "task_id": "t2", "status": "invalid", "code": "rate_limited", "message": "Too many.", "retry_after_seconds": 7}
+    server.will(ndjson({"line": 1, "task_id": "t1", "status": "queued"}, late, SUMMARY), accept)
+    found = list(client.submit_many(entries(2)))
+    assert [(one.line, one.task_id, one.status) for one in found] == [(1, "t1", "queued"), (2, "t2", "queued")]
+    assert client.naps == [7.0]

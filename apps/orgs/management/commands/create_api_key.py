@@ -28,6 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--subject", default="", help="whom the key speaks for; required for agents, and made when missing")
         parser.add_argument("--expires-days", type=int, metavar="N", help="the key ends after N days; default: never")
         parser.add_argument("--name", default="", help="what people call the key")
+        parser.add_argument("--per-minute", type=float, metavar="N", help="new tasks a minute with this key; default: the org's limit")
         parser.add_argument("--json", action="store_true", help="print a JSON object instead of the key alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,6 +36,9 @@ class Command(BaseCommand):
         days = options["expires_days"]
         if days is not None and not 1 <= days <= 36_500:
             raise CommandError("--expires-days must be a whole number from 1 to 36500.")
+        per_minute = options["per_minute"]
+        if per_minute is not None and not 0.01 <= per_minute <= 10_000_000:
+            raise CommandError("--per-minute must be a number from 0.01 to 10000000.")
         if options["role"] == ApiKey.Role.AGENT and not options["subject"]:
             raise CommandError("An agent's key must say whose it is: add --subject SUBJECT.")
         try:
@@ -67,6 +71,7 @@ class Command(BaseCommand):
                     subject_id=options["subject"],
                     name=options["name"],
                     expires_at=now + timedelta(days=days) if days else None,
+                    rate_limit_per_minute=options["per_minute"],
                     by="command line",
                     now=now,
                 )
