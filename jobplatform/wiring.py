@@ -12,12 +12,13 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
     from apps.orgs.keys import KeyMade
     from apps.roles import book
-    from apps.tasks import arrivals
+    from apps.tasks import arrivals, counting
     from apps.tasks.events import TasksMoved, TasksProgressed
 
     return (
         (KeyMade, book.welcome),
         (TasksMoved, arrivals.announce),
+        (TasksMoved, counting.moved),
         (TasksProgressed, arrivals.announce_progress),
     )
 

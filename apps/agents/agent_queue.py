@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.core import ids
+from apps.core import ids, observe
 from apps.messaging import envelope, subjects
 from apps.messaging.connection import Delivery, Wire, WireDown, wire
 
@@ -58,11 +58,13 @@ class AgentQueueClient:
         """
         if delivery == "plain":
             self._wire.publish([(subjects.plain(d.agent), _payload(d)) for d in dispatches])
+            observe.NATS_PUBLISHES.inc("plain", by=len(dispatches))
             return [Sent() for _ in dispatches]
         tokens = [subjects.agent_token(d.org_id, d.agent) for d in dispatches]
         try:
             self._wire.ensure_agents(set(tokens))
         except WireDown as error:
+            observe.NATS_PUBLISHES.inc("failed", by=len(dispatches))
             return [Sent(error=str(error)) for _ in dispatches]
         outcomes = self._wire.deliver(
             [
@@ -74,6 +76,9 @@ class AgentQueueClient:
                 for token, d in zip(tokens, dispatches, strict=True)
             ]
         )
+        stored = sum(isinstance(outcome, int) for outcome in outcomes)
+        observe.NATS_PUBLISHES.inc("stored", by=stored)
+        observe.NATS_PUBLISHES.inc("failed", by=len(outcomes) - stored)
         return [Sent(sequence=outcome) if isinstance(outcome, int) else Sent(error=str(outcome)) for outcome in outcomes]
 
     def withdraw(self, sequences: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, BinaryIO
@@ -26,7 +27,7 @@ from rest_framework.exceptions import NotAcceptable as NotAcceptableByDrf
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
-from apps.core import errors, ids
+from apps.core import errors, ids, observe
 from apps.core.redis import RedisDown
 from apps.core.strict_json import LIMITS, Limits, parse_json
 
@@ -35,6 +36,7 @@ __all__ = ["LIMITS", "Limits", "StrictJSONParser", "answer", "body_stream", "par
 log = logging.getLogger(__name__)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 SPEC_PATHS: Mapping[str, dict[str, Any]] = {
@@ -175,6 +177,7 @@ class EdgeMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         this = given if _REQUEST_ID.fullmatch(given) else ids.time_ordered()
         token = request_id.set(this)
+        began = time.perf_counter()
         try:
             # No id and no text of ours holds NUL, and PostgreSQL would not even compare with it.
             if "\x00" in request.path:
@@ -190,6 +193,7 @@ class EdgeMiddleware:
                     response["Allow"] = plain["Allow"]
         finally:
             request_id.reset(token)
+        _count(request, response, time.perf_counter() - began)
         response["X-Request-Id"] = this
         is_page = response.get("Content-Type", "").startswith("text/html")
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else "default-src 'none'; frame-ancestors 'none'")
@@ -200,6 +204,16 @@ class EdgeMiddleware:
     def process_exception(self, request: HttpRequest, raised: Exception) -> HttpResponse | None:
         """What a plain Django view raised (DRF's views handle their own)."""
         return error_response(request, raised) if answers_json(request) else None
+
+
+def _count(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+    match = getattr(request, "resolver_match", None)
+    route = match.route if match else "static" if request.path.startswith("/static/") else "unmatched"
+    if route.startswith("admin/"):
+        route = "admin"
+    method = request.method if request.method in _METHODS else "other"
+    observe.HTTP_REQUESTS.inc(route, method, str(response.status_code))
+    observe.HTTP_SECONDS.observe(seconds, route)
 
 
 # ---- bodies -----------------------------------------------------------------------------------------------

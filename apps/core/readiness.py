@@ -12,12 +12,15 @@ from pathlib import Path
 
 from django.conf import settings
 
+from apps.core import observe
+
 GC_THRESHOLD = 50_000
 """Allocations between collections. Batches make many short-lived rows; Python's default (700) searches among them in vain."""
 
 
 def settle() -> None:
     """Everything is loaded: what is there now stays, and the garbage collector need not look at it again and again."""
+    observe.start()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)

@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 import orjson
 from django.conf import settings
 
+from apps.core import observe
 from apps.dsl.sandbox import Answer, Evaluation, Job, Sandbox, SandboxLost, SandboxNotStarted
 
 __all__ = ["Answer", "Engine", "Evaluation", "SandboxNotStarted", "engine", "sha256"]
@@ -105,6 +106,7 @@ class Engine:
                         break
             except SandboxLost as lost:
                 job = waiting[0]
+                observe.SANDBOX_RESTARTS.inc()
                 log.warning("sandbox.lost", extra={"kind": lost.kind, "because": lost.sentence, "script": job.evaluation.sha256})
                 # A crash counts when it happens again in a fresh process: it may have been the rubbish left by
                 # others, or somebody's kill. So does silence, unless the process was busy.

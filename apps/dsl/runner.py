@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.core import bulk, ids
+from apps.core import bulk, ids, observe
 from apps.dsl import answers
 from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
@@ -80,10 +80,14 @@ class PolicyRunner:
             for index in asked
         ]
         answered = dict(zip(asked, (self._sandbox or engine()).evaluate(evaluations), strict=True)) if asked else {}
-        return [
+        decisions = [
             _decision(hook, request, script, answered.get(index), now)
             for index, (request, script) in enumerate(zip(requests, scripts, strict=True))
         ]
+        for decision in decisions:
+            outcome = "error" if decision.error else "ok" if decision.script_id else "none"
+            observe.POLICY_SECONDS.observe(decision.duration_us / 1e6, hook.value, outcome)
+        return decisions
 
 
 def _decision(hook: Hook, request: PolicyRequest, script: Script | None, answer: Answer | None, now: datetime) -> PolicyDecision:

@@ -102,6 +102,12 @@ class Change(models.Model):
         ROLE = "role", "Role"
         SUBJECT = "subject", "Subject"
         POLICY = "policy", "Policy script"
+        WEBHOOK = "webhook", "Webhook"
+        TASK = "task", "Task"
+        QUEUE = "queue", "Queue"
+        AGENT = "agent", "Agent"
+        SCHEDULE = "schedule", "Schedule"
+        ROLE_SERVICE = "role_service", "Role service"
 
     org_id = models.CharField("org", max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices)
@@ -110,6 +116,7 @@ class Change(models.Model):
     new = models.JSONField(null=True)
     by = models.CharField(max_length=255)
     at = models.DateTimeField()
+    request_id = models.CharField("request", max_length=64, blank=True, default="", help_text="the HTTP request that did it")
 
     objects = _AppendOnly.as_manager()
 

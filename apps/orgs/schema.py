@@ -39,3 +39,20 @@ class ConfigTableSerializer(serializers.Serializer):
     org_id = serializers.CharField()
     version = serializers.IntegerField(help_text="of the whole configuration")
     parameters = ConfigKeySerializer(many=True)
+
+
+class AuditLineSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    org_id = serializers.CharField()
+    kind = serializers.CharField()
+    key = serializers.CharField(help_text="what was changed")
+    by = serializers.CharField(help_text="who did it")
+    old = serializers.JSONField(allow_null=True, help_text="what it was; secrets are masked")
+    new = serializers.JSONField(allow_null=True, help_text="what it became")
+    request_id = serializers.CharField(help_text="of the HTTP request; empty when there was none")
+
+
+class AuditPageSerializer(serializers.Serializer):
+    items = AuditLineSerializer(many=True)
+    next_cursor = serializers.CharField(allow_null=True)

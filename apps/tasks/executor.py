@@ -19,7 +19,7 @@ from apps.agents.facts import TaskFacts
 from apps.agents.holds import Hold, Holds
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import NoHeadAgent, PoolFull
-from apps.core import background, clock, ids
+from apps.core import background, clock, ids, observe
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.entries import needs
@@ -118,10 +118,14 @@ class JobExecutor:
         if not claims:
             return 0
         batch = Batch(config=config, claims={claim.key: claim for claim in claims})
-        moves = self._choose(batch, pools, now)
-        self._assign(batch, moves, now)
-        self.queue.release(batch.released)
-        self._publish(batch, now)
+        observe.DISPATCH_TASKS.observe(len(claims))
+        with observe.DISPATCH_SECONDS.time():
+            with observe.DECISION_SECONDS.time(config.agent_resolution_strategy):
+                moves = self._choose(batch, pools, now)
+            _count(batch, moves)
+            self._assign(batch, moves, now)
+            self.queue.release(batch.released)
+            self._publish(batch, now)
         return len(claims) - len(batch.released)
 
     def _choose(self, batch: Batch, pools: dict[str, CandidatePool], now: datetime) -> list[Move]:
@@ -278,6 +282,13 @@ def _room(pool: CandidatePool) -> int:
     if not pool.lasting:
         return BATCH
     return min(pool.free + SLACK, BATCH) if pool.free else 0
+
+
+def _count(batch: Batch, moves: Sequence[Move]) -> None:
+    strategy, chosen = batch.config.agent_resolution_strategy, sum(move.end is TaskStatus.ASSIGNED for move in moves)
+    observe.DECISIONS.inc(strategy, "chosen", by=chosen)
+    observe.DECISIONS.inc(strategy, "no_agent", by=len(moves) - chosen)
+    observe.DECISIONS.inc(strategy, "waiting", by=len(batch.claims) - len(moves))
 
 
 def _facts(task: Task) -> TaskFacts:

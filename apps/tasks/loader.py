@@ -16,7 +16,7 @@ from itertools import islice
 from django.db.models import QuerySet
 
 from apps.agents.holds import Hold, Holds
-from apps.core import bulk, clock, ids, redis
+from apps.core import bulk, clock, ids, observe, redis
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.orgs.config_store import OrgConfigProvider
@@ -76,6 +76,8 @@ class TaskLoader:
         redis.client().hset(name, mapping={"server": run_id, "until": clock.to_ms(now - SETTLING)})
         told = self._told(since or now - HISTORY, now)
         self._agents()
+        for what, number in {**vars(repair), "told": told}.items():
+            observe.REPAIRS.inc(what, by=number)
         if told:
             log.info("loader.told", extra={"transitions": told})
         if repair:

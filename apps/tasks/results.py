@@ -8,14 +8,14 @@ Applying a batch twice is harmless: moves are compare-and-set, kept reports have
 from __future__ import annotations
 
 import logging
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from apps.agents.agent_queue import AgentQueueClient
 from apps.agents.holds import Holds
-from apps.core import bulk, events, ids
+from apps.core import bulk, events, ids, observe
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.events import TaskProgressed, TasksProgressed
@@ -111,6 +111,7 @@ class ReportDesk:
         for key in moves:
             lost[key] = key not in won
         rows += self._outdated(outdated, now)
+        _count(pairs, rows, lost)
         bulk.insert_missing([row for row in rows if not lost[row.task_key]])
         self._progress([step for step in steps if not lost[step.key]], {task.key: task for task, _ in pairs if task})
         self._let_go([moves[key].task for key in won], attempts, now)
@@ -202,6 +203,19 @@ class ReportDesk:
         """Drop the holds of attempts that are over, and queue again what goes on."""
         self.holds.drop(ids.assignment_id(t.key, attempts[t.key]) for t in tasks if t.status not in IN_FLIGHT)
         requeue([t for t in tasks if t.status == TaskStatus.QUEUED], now=now, queue=self.queue, holds=self.holds)
+
+
+def _count(pairs: Sequence[tuple[Task | None, AgentReport]], rows: Sequence[Report], lost: dict[str, bool]) -> None:
+    """A round holds one report a task. What left no row of its own was applied; what lost its race comes again."""
+    outcomes = {row.task_key: row.outcome for row in rows}
+    counts: Counter[tuple[str, str]] = Counter()
+    for task, report in pairs:
+        if task is None:
+            counts[report.kind.value, "unknown_task"] += 1
+        elif not lost[task.key]:
+            counts[report.kind.value, outcomes.get(task.key, APPLIED)] += 1
+    for labels, number in counts.items():
+        observe.REPORTS.inc(*labels, by=number)
 
 
 def backoff(config: OrgConfig, attempt: int) -> timedelta:

@@ -9,6 +9,8 @@ from apps.agents.holds import Holds
 from apps.core import ids
 from apps.core.errors import Conflict
 from apps.core.redis import RedisDown
+from apps.orgs import audit
+from apps.orgs.models import Change
 from apps.tasks.executor import back_to_queue, wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, item_of
@@ -40,6 +42,7 @@ def cancel(task: Task, *, actor: str, reason: str, now: datetime) -> Task:
         before, agent, sequence = task.status, task.head_agent_subject_id, task.delivery_seq
         if TaskStore().move_many([Move(task=task, end=TaskStatus.CANCELLED, reason=reason or "cancelled", actor=actor)], now=now):
             take_back(task, was=before, agent=agent, sequence=sequence, reason=reason or "cancelled", now=now)
+            note(task, was=before, actor=actor, now=now)
             return task
         task.refresh_from_db()
     raise LostRace(task_id=task.task_id)
@@ -54,6 +57,7 @@ def requeue(task: Task, *, actor: str, reason: str, now: datetime) -> Task:
     if not TaskStore().move_many([move], now=now):
         raise LostRace(task_id=task.task_id)
     take_back(task, was=before, agent=agent, sequence=sequence, reason=reason or "requeued", now=now)
+    note(task, was=before, actor=actor, now=now)
     return task
 
 
@@ -63,9 +67,16 @@ def decide_approval(task: Task, *, accepted: bool, actor: str, reason: str, now:
         raise NotHeld(status=task.status, task_id=task.task_id)
     end = TaskStatus.QUEUED if accepted else TaskStatus.REJECTED
     TaskStore().move(task, end, reason=reason or ("approved" if accepted else "rejected"), actor=actor, now=now)
+    note(task, was=TaskStatus.AWAITING_APPROVAL, actor=actor, now=now)
     if accepted:
         _hint(task, now)
     return task
+
+
+def note(task: Task, *, was: str, actor: str, now: datetime) -> None:
+    """Into the audit trail, after the move. The transition says the same; here it stands beside all else that people do."""
+    new = {"status": str(task.status), "reason": task.reason}
+    audit.record(org_id=task.org_id, kind=Change.Kind.TASK, key=task.task_id, old={"status": str(was)}, new=new, by=actor, at=now)
 
 
 def take_back(task: Task, *, was: str, agent: str, sequence: int, reason: str, now: datetime) -> None:

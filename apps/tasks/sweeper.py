@@ -11,7 +11,7 @@ from datetime import datetime
 from apps.agents.agent_queue import AgentQueueClient
 from apps.agents.holds import Holds
 from apps.agents.presence import Presence, PresenceBoard
-from apps.core import clock, ids, redis
+from apps.core import clock, ids, observe, redis
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.messaging.streams import Standing
@@ -91,6 +91,7 @@ class Sweeper:
             Move(task=t, end=TaskStatus.EXPIRED, reason=f"not ended by its deadline {clock.iso(t.deadline)}", actor=ACTOR) for t in rows
         ]
         won = self.store.move_many(moves, now=now)
+        observe.REPAIRS.inc("expired", by=len(won))
         for task in rows:
             if task.key in won:
                 was, agent, sequence = before[task.key]
@@ -157,6 +158,7 @@ class Sweeper:
                 again = now + backoff(self._config(task), task.attempt)
                 moves.append(back_to_queue(task, reason=silent, actor=ACTOR, not_before=again, excluded="lost"))
         won = self.store.move_many(moves, now=now)
+        observe.REPAIRS.inc("lapsed", by=len(won))
         self.agent_queue.withdraw([before[key][2] for key in won])
         for key in won:
             agent, attempt, _ = before[key]
