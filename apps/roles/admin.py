@@ -74,7 +74,7 @@ class RoleAdmin(_AuditedAdmin):
     list_filter = ("org", "role_type")
     search_fields = ("role_id", "role_type", "org__org_id")
     ordering = ("org", "role_id")
-    fields = ("org", "role_id", "role_type", "job_space_id")
+    fields = ("org", "role_id", "role_type", "job_space_id", "metadata")
     inlines = (GroupInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Role]:
@@ -115,7 +115,7 @@ class SubjectForm(forms.ModelForm):
 
     class Meta:
         model = Subject
-        fields = ("org", "subject_id", "subject_type", "name", "capabilities", "is_active")
+        fields = ("org", "subject_id", "subject_type", "name", "capabilities", "is_active", "metadata")
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -142,7 +142,7 @@ class SubjectAdmin(_AuditedAdmin):
     list_filter = ("is_active", "subject_type", "org")
     search_fields = ("subject_id", "name", "org__org_id")
     ordering = ("org", "subject_id")
-    fields = ("org", "subject_id", "subject_type", "name", "capabilities", "is_active")
+    fields = ("org", "subject_id", "subject_type", "name", "capabilities", "is_active", "metadata")
     inlines = (HeldInline,)
     actions = ("activate", "deactivate")
 

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import groupby
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from apps.core import clock
-from apps.core.errors import Invalid, Problem
+from apps.core.errors import Invalid
 from apps.core.http import answer, read_object
 from apps.core.schema import failures, problems
 from apps.orgs.access import RequireRole
-from apps.roles import schema
+from apps.roles import queries, schema
 from apps.roles.book import RoleBook, role_of, subject_of
 from apps.roles.documents import read_role, read_subject, role_json, subject_json
-from apps.roles.filters import BadFilter, Field, condition
-from apps.roles.models import Role, RoleGroup, Subject, SubjectRole
+from apps.roles.filters import AROUND, ON_FIELDS, BadFilter
+from apps.roles.models import Role, Subject
 
 TAG = ["Roles"]
-MAX_DOCUMENTS = 10_000
 PAGE = 100
 
-# What a filter may name, and what it then asks of the row. Documents of subjects are rows of SubjectRole grouped by
-# subject and job space, so a condition on their `role_ids` looks at all the rows of the same document.
-ROLE_FIELDS: dict[str, Field] = {
-    "role_id": lambda values: Q(role_id__in=values),
-    "role_type": lambda values: Q(role_type__in=values),
-    "job_space_id": lambda values: Q(job_space_id__in=values),
-    "group_ids": lambda values: Q(Exists(RoleGroup.objects.filter(role=OuterRef("pk"), group_id__in=values))),
-}
-_SAME_DOCUMENT = SubjectRole.objects.filter(subject=OuterRef("subject"), job_space_id=OuterRef("job_space_id"))
-SUBJECT_FIELDS: dict[str, Field] = {
-    "subject_id": lambda values: Q(subject__subject_id__in=values),
-    "subject_type": lambda values: Q(subject__subject_type__in=values),
-    "job_space_id": lambda values: Q(job_space_id__in=values),
-    "role_ids": lambda values: Q(Exists(_SAME_DOCUMENT.filter(role__role_id__in=values))),
-}
-
 _FILTER_HELP = (
-    "Takes equality, `$eq`, `$ne`, `$in`, `$nin`, `$exists` on the document's fields and `$and`, `$or` around them; "
-    "on a list, as in MongoDB, they ask whether any element matches. Anything else is refused with 400, by name. "
-    'Filters compare literally: a document of every job space has `job_space_id` "".'
+    f"Takes {', '.join(f'`{name}`' for name in ON_FIELDS)} on the document's fields (paths such as `metadata.team` go into "
+    f"`metadata`) and {', '.join(f'`{name}`' for name in AROUND)} around them, as MongoDB means them. Anything else is refused with "
+    '400, by name. Filters compare literally: a document of every job space has `job_space_id` "".'
 )
 
 
@@ -65,9 +45,7 @@ class RoleGroupQuery(APIView):
         examples=[OpenApiExample("scouts of a space", {"role_type": "SCOUTING", "job_space_id": "space-001"}, request_only=True)],
     )
     def post(self, request: Request) -> HttpResponse:
-        wanted = condition(_filter_in(request), ROLE_FIELDS)
-        roles = Role.objects.filter(wanted, org_id=request.user.org_id).order_by("role_id").prefetch_related("groups")
-        return answer({"success": True, "data": [role_json(role) for role in _all(roles)]})
+        return answer({"success": True, "data": queries.roles(request.user.org_id, _filter_in(request))})
 
 
 class SubjectRolesQuery(APIView):
@@ -84,22 +62,7 @@ class SubjectRolesQuery(APIView):
         ],
     )
     def post(self, request: Request) -> HttpResponse:
-        wanted = condition(_filter_in(request), SUBJECT_FIELDS)
-        rows = (
-            SubjectRole.objects.filter(wanted, subject__org_id=request.user.org_id, subject__is_active=True)
-            .order_by("subject__subject_id", "job_space_id", "role__role_id")
-            .values_list("subject__subject_id", "subject__subject_type", "job_space_id", "role__role_id")
-        )
-        documents = [
-            {
-                "subject_id": subject_id,
-                "role_ids": [row[3] for row in held],
-                "subject_type": subject_type,
-                "job_space_id": space,
-            }
-            for (subject_id, subject_type, space), held in groupby(_all(rows), key=lambda row: row[:3])
-        ]
-        return answer({"success": True, "data": documents})
+        return answer({"success": True, "data": queries.subject_roles(request.user.org_id, _filter_in(request))})
 
 
 class RoleList(APIView):
@@ -195,13 +158,6 @@ def _filter_in(request: Request) -> dict[str, Any]:
         return read_object(request)
     except Invalid as invalid:
         raise BadFilter(invalid.problems) from None
-
-
-def _all(rows: QuerySet[Any]) -> Iterable[Any]:
-    found = list(rows[: MAX_DOCUMENTS + 1])
-    if len(found) > MAX_DOCUMENTS:
-        raise BadFilter([Problem(field="", code="too_many", message=f"more than {MAX_DOCUMENTS} match; narrow the filter")])
-    return found
 
 
 def _after(request: Request) -> str:

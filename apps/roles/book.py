@@ -39,7 +39,7 @@ class RoleBook:
     def put_role(self, role_id: str, document: RoleDocument) -> tuple[dict[str, Any], bool]:
         """(the role as it now is, whether it is new)"""
         with transaction.atomic(using=router.db_for_write(Role)):
-            first = {"role_type": document.role_type, "job_space_id": document.job_space_id}
+            first = {"role_type": document.role_type, "job_space_id": document.job_space_id, "metadata": document.metadata}
             role, is_new = Role.objects.get_or_create(org_id=self.org_id, role_id=role_id, defaults=first)
             # The update holds the row: another writer of this role waits for our commit.
             Role.objects.filter(pk=role.pk).update(**first)
@@ -67,6 +67,7 @@ class RoleBook:
                 "name": document.name,
                 "capabilities": list(document.capabilities),
                 "is_active": document.is_active,
+                "metadata": document.metadata,
             }
             subject, is_new = Subject.objects.get_or_create(org_id=self.org_id, subject_id=subject_id, defaults=first)
             old = None if is_new else subject_json(self._subject(subject_id))

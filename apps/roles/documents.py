@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from apps.core.errors import Invalid, Problem
 from apps.messaging import subjects
 from apps.roles.models import EVERY_SPACE, Role, Subject
 from apps.roles.rules import MAX_ID, id_problem
 
 MAX_LIST = 1000
+MAX_METADATA = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,7 @@ class RoleDocument:
     role_type: str
     group_ids: tuple[str, ...]
     job_space_id: str
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class SubjectDocument:
     is_active: bool
     roles: dict[str, tuple[str, ...]]
     """Role ids by job space; those under "" are held in every space."""
+    metadata: dict[str, Any]
 
 
 def read_role(role_id: str, body: dict[str, Any]) -> RoleDocument:
@@ -38,6 +43,7 @@ def read_role(role_id: str, body: dict[str, Any]) -> RoleDocument:
         role_type=reader.id("role_type", most=64),
         group_ids=reader.ids("group_ids"),
         job_space_id=reader.id("job_space_id", default=EVERY_SPACE),
+        metadata=reader.parcel("metadata"),
     )
     reader.finish()
     return found
@@ -57,6 +63,7 @@ def read_subject(org_id: str, subject_id: str, body: dict[str, Any]) -> SubjectD
         capabilities=reader.ids("capabilities", most=64),
         is_active=reader.flag("is_active", default=True),
         roles={EVERY_SPACE: reader.ids("role_ids"), **reader.ids_by_id("job_spaces")},
+        metadata=reader.parcel("metadata"),
     )
     if sum(map(len, found.roles.values())) > MAX_LIST:
         reader.wrong("job_spaces", "too_many", f"more than {MAX_LIST} roles held")
@@ -71,6 +78,7 @@ def role_json(role: Role) -> dict[str, Any]:
         "role_type": role.role_type,
         "group_ids": sorted(group.group_id for group in role.groups.all()),
         "job_space_id": role.job_space_id,
+        **({"metadata": role.metadata} if role.metadata else {}),
     }
 
 
@@ -87,6 +95,7 @@ def subject_json(subject: Subject) -> dict[str, Any]:
         "is_active": subject.is_active,
         "role_ids": sorted(roles.pop(EVERY_SPACE, [])),
         "job_spaces": {space: sorted(role_ids) for space, role_ids in sorted(roles.items())},
+        **({"metadata": subject.metadata} if subject.metadata else {}),
     }
 
 
@@ -131,6 +140,14 @@ class _Reader:
     def flag(self, name: str, *, default: bool) -> bool:
         value = self._left.pop(name, default)
         return self._checked(name, value, None if isinstance(value, bool) else "must be true or false", default)
+
+    def parcel(self, name: str) -> dict[str, Any]:
+        """Free JSON, in an object that is small beside what it describes."""
+        value = self._left.pop(name, {})
+        if not isinstance(value, dict):
+            return self._checked(name, value, "must be an object", {})
+        fits = len(orjson.dumps(value)) <= MAX_METADATA
+        return self._checked(name, value, None if fits else f"must have at most {MAX_METADATA} bytes as JSON", {})
 
     def choice(self, name: str, options: list[str], *, default: str) -> str:
         value = self._left.pop(name, default)

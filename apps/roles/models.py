@@ -22,6 +22,7 @@ class Role(models.Model):
     job_space_id = models.CharField(
         "job space", max_length=MAX_ID, blank=True, default=EVERY_SPACE, validators=[plain_id], help_text="empty: every job space"
     )
+    metadata = models.JSONField(default=dict, blank=True, help_text="anything else worth filtering by, as a JSON object")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["org", "role_id"], name="one_role_per_id")]
@@ -59,6 +60,7 @@ class Subject(models.Model):
     name = models.CharField(max_length=200, blank=True, default="")
     capabilities = models.JSONField(default=list, blank=True, help_text='list of words, for example ["python", "prose"]')
     is_active = models.BooleanField("active", default=True, help_text="an inactive subject is never chosen")
+    metadata = models.JSONField(default=dict, blank=True, help_text="anything else worth filtering by, as a JSON object")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["org", "subject_id"], name="one_subject_per_id")]

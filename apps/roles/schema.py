@@ -7,6 +7,7 @@ from rest_framework import serializers
 from apps.roles.models import Subject
 
 _EVERY_SPACE = '"": every job space'
+_METADATA = "free JSON object, to filter by; left out when empty"
 
 
 class RoleSerializer(serializers.Serializer):
@@ -14,12 +15,14 @@ class RoleSerializer(serializers.Serializer):
     role_type = serializers.CharField(help_text="what it is for: SCOUTING makes its holders candidates for head agent")
     group_ids = serializers.ListField(child=serializers.CharField())
     job_space_id = serializers.CharField(help_text=_EVERY_SPACE)
+    metadata = serializers.JSONField(required=False, help_text=_METADATA)
 
 
 class PutRoleSerializer(serializers.Serializer):
     role_type = serializers.CharField()
     group_ids = serializers.ListField(child=serializers.CharField(), required=False)
     job_space_id = serializers.CharField(required=False, help_text=_EVERY_SPACE)
+    metadata = serializers.JSONField(required=False, help_text=_METADATA)
 
 
 class RolePageSerializer(serializers.Serializer):
@@ -37,6 +40,7 @@ class SubjectRolesSerializer(serializers.Serializer):
     role_ids = serializers.ListField(child=serializers.CharField())
     subject_type = serializers.CharField()
     job_space_id = serializers.CharField(help_text=_EVERY_SPACE)
+    metadata = serializers.JSONField(required=False, help_text=_METADATA)
 
 
 class SubjectRolesAnswerSerializer(serializers.Serializer):
@@ -55,6 +59,7 @@ class PutSubjectSerializer(serializers.Serializer):
         required=False,
         help_text="roles held in one job space only: job_space_id → role ids",
     )
+    metadata = serializers.JSONField(required=False, help_text=_METADATA)
 
 
 class SubjectSerializer(PutSubjectSerializer):
