@@ -39,6 +39,15 @@ class Sent:
         return not self.error
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    org_id: str
+    agent: str
+    task_id: str
+    attempt: int
+    reason: str
+
+
 class AgentQueueClient:
     def __init__(self, connection: Wire | None = None) -> None:
         self._connection = connection
@@ -90,8 +99,19 @@ class AgentQueueClient:
                 log.warning("delivery.not_withdrawn", extra={"error": str(error)})
 
     def tell_to_stop(self, org_id: str, agent: str, *, task_id: str, attempt: int, reason: str) -> None:
-        token = subjects.agent_token(org_id, agent)
-        self._wire.publish([(subjects.control(token), envelope.stop(task_id=task_id, attempt=attempt, reason=reason))])
+        self.tell_many_to_stop([Stop(org_id=org_id, agent=agent, task_id=task_id, attempt=attempt, reason=reason)])
+
+    def tell_many_to_stop(self, stops: Sequence[Stop]) -> None:
+        if stops:
+            self._wire.publish(
+                [
+                    (
+                        subjects.control(subjects.agent_token(stop.org_id, stop.agent)),
+                        envelope.stop(task_id=stop.task_id, attempt=stop.attempt, reason=stop.reason),
+                    )
+                    for stop in stops
+                ]
+            )
 
 
 def _payload(dispatch: Dispatch) -> bytes:

@@ -22,11 +22,13 @@ class Hold:
     assignment_id: str
     org_id: str
     agent: str
+    place: str = ""
+    """What it occupies of a concurrency key, as the queue says it (`apps.tasks.queue.place_of`)."""
 
 
 @lru_cache(maxsize=1)
 def _script() -> Any:
-    return redis.script(Path(__file__).with_name("holds.lua"))
+    return redis.script(redis.PLACES, Path(__file__).with_name("holds.lua"))
 
 
 class Holds:
@@ -36,7 +38,7 @@ class Holds:
     def take(self, holds: Sequence[Hold], *, now: datetime, lease_seconds: float) -> None:
         until = clock.to_ms(now + timedelta(seconds=lease_seconds))
         for start in range(0, len(holds), CHUNK):
-            flat = [x for hold in holds[start : start + CHUNK] for x in (hold.assignment_id, hold.org_id, hold.agent)]
+            flat = [x for hold in holds[start : start + CHUNK] for x in (hold.assignment_id, hold.org_id, hold.agent, hold.place)]
             self._run("take", until, *flat)
 
     def drop(self, assignment_ids: Iterable[str]) -> None:

@@ -58,6 +58,11 @@ def key(*parts: str) -> str:
     return ":".join((settings.REDIS_PREFIX, *parts))
 
 
-def script(path: Path) -> Any:
-    """A Lua script as a callable `(keys=, args=, client=)`; runs by hash, reloaded when the server forgot it."""
-    return client().register_script(path.read_text())
+PLACES = Path(__file__).with_name("places.lua")
+"""What several scripts share about concurrency keys and lanes."""
+
+
+def script(*paths: Path) -> Any:
+    """A Lua script, one file after the other, as a callable `(keys=, args=, client=)`; runs by hash, reloaded when the
+    server forgot it."""
+    return client().register_script("\n".join(path.read_text() for path in paths))

@@ -163,6 +163,10 @@ class OpenHost:
 SCRIPT = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", most=120, type="script id such as approval/default")
 SUBJECT = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="subject id")
 WORD = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*", most=64, type="word")
+SPACE = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="job space id")
+SENTENCE = Text(pattern=r"[^\x00-\x1f\x7f]+", most=500, type="sentence")
+FACT_PATH = Text(pattern=r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,7}", most=200, type="path into a task's facts such as payload.customer")
+CONCURRENCY_MODES = ("queue", "cancel_newest", "cancel_running")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +251,23 @@ class OrgConfig:
     task_timeline_default_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
     outbound_allow: tuple[str, ...] = _key(
-        ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")  # fmt: skip
+        ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")
+    fair_share_weight: float = _key(
+        Number(least=0.01, most=1000), 1, "the org's share of dispatching beside other orgs that have tasks waiting")
+    max_inflight: int | None = _key(
+        OrNull(rule=Number(least=1, most=1_000_000, whole=True)), None, "tasks with agents at a time; null: no limit")
+    aging_points_per_minute: float = _key(
+        Number(least=0, most=1000), 0, "points of priority that a task gains for each minute it waits; 0: none")
+    concurrency_key: str | None = _key(
+        OrNull(rule=FACT_PATH), None, "the fact of a task, by its dotted path, that it shares a concurrency limit by; null: none")
+    concurrency_limit: int = _key(
+        Number(least=1, most=10_000, whole=True), 1, "tasks of one concurrency key with agents at a time")
+    concurrency_mode: str = _key(
+        Choice(options=CONCURRENCY_MODES), "queue", "one more than the limit: waits, is cancelled, or has the oldest cancelled")
+    queue_paused: str | None = _key(
+        OrNull(rule=SENTENCE), None, "why nothing is given to agents for now; null: it is not paused")
+    paused_job_spaces: tuple[str, ...] = _key(
+        ListOf(each=SPACE, most=100), (), "job spaces of which nothing is given to agents for now")  # fmt: skip
 
 
 TABLE: dict[str, Key] = {

@@ -1,15 +1,15 @@
 """The job executor: takes tasks off the queue, finds each a head agent, and puts it on the wire. In batches.
 
-One batch: look at the lanes → the orgs' config → the pools and their room → claim as much as there is room for → load the
-tasks → choose → one write to `assigned` → leases → one pipelined publish → one write to `dispatched`. A batch is whatever
-is there now. One task that fails never fails its batch.
+One batch: look at the lanes → the orgs' config → the pools and their room → claim as much as there is room for, each org its
+share → load the tasks → choose → one write to `assigned` → leases → one pipelined publish → one write to `dispatched`. A
+batch is whatever is there now. One task that fails never fails its batch.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,11 +20,13 @@ from apps.agents.holds import Hold, Holds
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import NoHeadAgent, PoolFull
 from apps.core import background, clock, ids, observe
+from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks.contests import ContestDesk
 from apps.tasks.entries import needs
 from apps.tasks.models import Assignment, Task
-from apps.tasks.queue import Claim, PriorityQueue, item_of
+from apps.tasks.queue import Claim, PriorityQueue, Share, View, item_of, place_of
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 
@@ -34,7 +36,11 @@ ACTOR = "executor"
 DRAIN = "dispatch.drain"
 BATCH = 200
 """Tasks claimed at once: enough to make round trips cheap, few enough to stay far below the claim's life."""
+CONTENDED_BATCH = 50
+"""While several orgs have work, batches are short: a task that comes waits for the batch under way."""
 SLACK = 8
+ASKING = frozenset({"auction", "plan+retrieve"})
+"""Strategies that may take their time."""
 WITHDRAWN = frozenset({TaskStatus.QUEUED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})
 """A task that is there now will not take what its agent of a moment ago does."""
 ALIVE_SECONDS = 5.0
@@ -61,6 +67,7 @@ class Batch:
     config: OrgConfig
     claims: dict[str, Claim]
     settled: list[Claim] = field(default_factory=list)
+    deferred: list[Claim] = field(default_factory=list)
     released: list[Claim] = field(default_factory=list)
     dispatches: list[tuple[Task, Dispatch]] = field(default_factory=list)
 
@@ -105,28 +112,65 @@ class JobExecutor:
         """One batch over all orgs; answers how many tasks left the queue."""
         if not self.agent_queue.ready():
             return 0  # claiming what cannot be published would only use up attempts
-        self.queue.tick(now=now)
-        by_org: dict[str, list[str]] = {}
-        for lane in self.queue.lanes():
-            by_org.setdefault(lane.org_id, []).append(lane.lane)
-        return sum(self._run_org(org_id, lanes, now) for org_id, lanes in by_org.items())
+        view = self.queue.look(now=now)
+        done = ContestDesk(store=self.store, queue=self.queue).decide(view.contests, now=now)
+        configs = self.configs.of_many(waiting.org_id for waiting in view.waiting) if view.waiting else {}
+        pools = self._pools(view, configs, now)
+        shares = [_share(configs[org_id], org_id, found) for org_id, found in pools.items()]
+        limit = BATCH if max(view.active, len(shares)) < 2 else CONTENDED_BATCH
+        claims, more = self.queue.claim_fairly(shares, limit=limit, now=now)
+        while more and not claims:
+            # A lot was set aside because its key is full; what is behind it need not wait for that.
+            claims, more = self.queue.claim_fairly(shares, limit=limit, now=now)
+        by_org: dict[str, Batch] = {}
+        for claim in claims:
+            batch = by_org.get(claim.org_id) or by_org.setdefault(claim.org_id, Batch(config=configs[claim.org_id], claims={}))
+            batch.claims[claim.key] = claim
+        for group in _groups(by_org):
+            done += self._run(group, pools, now)
+        return done
 
-    def _run_org(self, org_id: str, lanes: Sequence[str], now: datetime) -> int:
-        config = self.configs.of(org_id)
-        pools = AgentCandidatePoolResolver(org_id, config).pools(lanes, now=now)
-        claims = self.queue.claim(org_id, {lane: _room(pool) for lane, pool in pools.items()}, limit=BATCH, now=now)
-        if not claims:
-            return 0
-        batch = Batch(config=config, claims={claim.key: claim for claim in claims})
-        observe.DISPATCH_TASKS.observe(len(claims))
+    def _pools(self, view: View, configs: Mapping[str, OrgConfig], now: datetime) -> dict[str, dict[str, CandidatePool]]:
+        """org -> lane -> pool, of all that may be given to agents now."""
+        pools: dict[str, dict[str, CandidatePool]] = {}
+        for waiting in view.waiting:
+            config = configs[waiting.org_id]
+            if waiting.aging != config.aging_points_per_minute:
+                self.queue.age(waiting.org_id, config.aging_points_per_minute)
+            lanes = [lane for lane in waiting.lanes if lane not in config.paused_job_spaces]
+            if config.queue_paused is not None or not lanes:
+                continue
+            if config.max_inflight is not None and waiting.in_flight >= config.max_inflight:
+                continue
+            try:
+                pools[waiting.org_id] = AgentCandidatePoolResolver(waiting.org_id, config).pools(lanes, now=now)
+            except PlatformError as error:
+                # One org's role service that is away holds up that org alone.
+                log.warning("pool.unavailable", extra={"org": waiting.org_id, "error": str(error)})
+        return pools
+
+    def _run(self, group: Mapping[str, Batch], pools: Mapping[str, dict[str, CandidatePool]], now: datetime) -> int:
+        """Batches of several orgs: chosen org by org, written and published together."""
+        moves: list[Move] = []
+        observe.DISPATCH_TASKS.observe(sum(len(batch.claims) for batch in group.values()))
         with observe.DISPATCH_SECONDS.time():
-            with observe.DECISION_SECONDS.time(config.agent_resolution_strategy):
-                moves = self._choose(batch, pools, now)
-            _count(batch, moves)
-            self._assign(batch, moves, now)
-            self.queue.release(batch.released)
-            self._publish(batch, now)
-        return len(claims) - len(batch.released)
+            for org_id, batch in group.items():
+                with observe.DECISION_SECONDS.time(batch.config.agent_resolution_strategy):
+                    chosen = self._choose(batch, pools[org_id], now)
+                _count(batch, chosen)
+                moves += self._still_ours(batch, chosen, now)
+            self._assign(group.values(), moves, now)
+            self._publish(group.values(), now)
+        return sum(len(batch.claims) - len(batch.released) for batch in group.values())
+
+    def _still_ours(self, batch: Batch, moves: list[Move], now: datetime) -> list[Move]:
+        """Where a limit counts claims, one that has lapsed while we were choosing may not be used any more: another
+        dispatcher may have claimed in its place."""
+        claims = list(batch.claims.values())
+        if batch.config.max_inflight is None and not any(claim.keyed for claim in claims):
+            return moves
+        kept = {claim.key for claim, ours in zip(claims, self.queue.keep(claims, now=now), strict=True) if ours}
+        return [move for move in moves if move.task.key in kept]
 
     def _choose(self, batch: Batch, pools: dict[str, CandidatePool], now: datetime) -> list[Move]:
         """A move for each task of the batch that can be decided now."""
@@ -168,58 +212,53 @@ class JobExecutor:
         """Nobody can do it. Within the org's patience it waits a little; after that it fails."""
         patience = timedelta(seconds=batch.config.assignment_deadline_s)
         if now - (task.queued_at or task.created_at) < patience:
-            batch.settled.append(claim)
-            due = clock.to_ms(now + timedelta(seconds=UNASSIGNABLE_RETRY_SECONDS))
-            self.queue.push(task.org_id, [replace(item_of(task), not_before_ms=due)], now=now)
+            batch.deferred.append(claim)
         else:
             moves.append(Move(task=task, end=TaskStatus.FAILED, reason=f"No agent could be assigned: {error.sentence}", actor=ACTOR))
 
-    def _assign(self, batch: Batch, moves: Sequence[Move], now: datetime) -> None:
+    def _assign(self, batches: Collection[Batch], moves: Sequence[Move], now: datetime) -> None:
+        """Write who gets what, then the leases, then end the claims: at every moment each task in flight is counted."""
         won = self.store.move_many(moves, now=now)
-        batch.settled += [batch.claims[move.task.key] for move in moves]
-        assigned = [move.task for move in moves if move.end is TaskStatus.ASSIGNED and move.task.key in won]
-        lease = batch.config.lease_seconds
-        self.holds.take(
-            [Hold(assignment_id=ids.assignment_id(t.key, t.attempt), org_id=t.org_id, agent=t.head_agent_subject_id) for t in assigned],
-            now=now,
-            lease_seconds=lease,
-        )
-        self.queue.settle(batch.settled)
-        expires = now + timedelta(seconds=lease)
-        batch.dispatches = [
-            (
-                task,
-                Dispatch(
-                    org_id=task.org_id,
-                    task_id=task.task_id,
-                    agent=task.head_agent_subject_id,
-                    attempt=task.attempt,
-                    entry=task.entry,
-                    lease_expires_at=expires,
-                ),
-            )
-            for task in assigned
-        ]
+        assigned = {move.task.key: move.task for move in moves if move.end is TaskStatus.ASSIGNED and move.task.key in won}
+        moved = {move.task.key for move in moves}
+        settled: list[Claim] = []
+        deferred: list[Claim] = []
+        dispatched: list[Claim] = []
+        for batch in batches:
+            lease = batch.config.lease_seconds
+            tasks = [assigned[key] for key in batch.claims if key in assigned]
+            self.holds.take([_hold(task) for task in tasks], now=now, lease_seconds=lease)
+            expires = now + timedelta(seconds=lease)
+            batch.dispatches = [(task, _dispatch(task, expires)) for task in tasks]
+            dispatched += [batch.claims[task.key] for task in tasks]
+            settled += [*batch.settled, *(claim for key, claim in batch.claims.items() if key in moved and key not in assigned)]
+            deferred += batch.deferred
+        self.queue.settle(settled, dispatched=dispatched, now=now)
+        self.queue.defer(deferred, until=now + timedelta(seconds=UNASSIGNABLE_RETRY_SECONDS))
+        for batch in batches:
+            self.queue.release(batch.released, weight=batch.config.fair_share_weight)
 
-    def _publish(self, batch: Batch, now: datetime) -> None:
+    def _publish(self, batches: Collection[Batch], now: datetime) -> None:
         """On the wire, then recorded. A report may overtake the record; the listener then writes it in our place."""
-        if not batch.dispatches:
-            return
-        outcomes = self.agent_queue.send([dispatch for _, dispatch in batch.dispatches], delivery=batch.config.agent_delivery)
         moves: list[Move] = []
         retry_at = now + timedelta(seconds=PUBLISH_RETRY_SECONDS)
-        for (task, _), outcome in zip(batch.dispatches, outcomes, strict=True):
-            if outcome.sent:
-                reason = f"delivered to {task.head_agent_subject_id}"
-                moves.append(
-                    Move(task=task, end=TaskStatus.DISPATCHED, reason=reason, actor=ACTOR, fields={"delivery_seq": outcome.sequence})
-                )
-            else:
-                moves.append(
-                    back_to_queue(
-                        task, reason=f"the delivery could not be published: {outcome.error}", actor=ACTOR, not_before=retry_at, free=True
+        by_delivery: dict[str, list[tuple[Task, Dispatch]]] = {}
+        for batch in batches:
+            if batch.dispatches:
+                by_delivery.setdefault(batch.config.agent_delivery, []).extend(batch.dispatches)
+        for delivery, dispatches in by_delivery.items():
+            outcomes = self.agent_queue.send([dispatch for _, dispatch in dispatches], delivery=delivery)
+            for (task, _), outcome in zip(dispatches, outcomes, strict=True):
+                if outcome.sent:
+                    reason = f"delivered to {task.head_agent_subject_id}"
+                    moves.append(
+                        Move(task=task, end=TaskStatus.DISPATCHED, reason=reason, actor=ACTOR, fields={"delivery_seq": outcome.sequence})
                     )
-                )
+                else:
+                    why = f"the delivery could not be published: {outcome.error}"
+                    moves.append(back_to_queue(task, reason=why, actor=ACTOR, not_before=retry_at, free=True))
+        if not moves:
+            return
         won = self.store.move_many(moves, now=now)
         self._withdraw([move for move in moves if move.end is TaskStatus.DISPATCHED and move.task.key not in won])
         requeue(
@@ -271,6 +310,46 @@ def requeue(tasks: Iterable[Task], *, now: datetime, queue: PriorityQueue, holds
     for org_id, group in by_org.items():
         holds.drop(ids.assignment_id(task.key, task.attempt) for task in group)
         queue.push(org_id, [item_of(task) for task in group], now=now)
+
+
+def _hold(task: Task) -> Hold:
+    return Hold(
+        assignment_id=ids.assignment_id(task.key, task.attempt),
+        org_id=task.org_id,
+        agent=task.head_agent_subject_id,
+        place=place_of(task.key, task.sequence, task.concurrency_key),
+    )
+
+
+def _dispatch(task: Task, expires: datetime) -> Dispatch:
+    return Dispatch(
+        org_id=task.org_id,
+        task_id=task.task_id,
+        agent=task.head_agent_subject_id,
+        attempt=task.attempt,
+        entry=task.entry,
+        lease_expires_at=expires,
+    )
+
+
+def _share(config: OrgConfig, org_id: str, pools: Mapping[str, CandidatePool]) -> Share:
+    return Share(
+        org_id=org_id,
+        room={lane: room for lane, pool in pools.items() if (room := _room(pool))},
+        weight=config.fair_share_weight,
+        max_inflight=config.max_inflight,
+    )
+
+
+def _groups(batches: Mapping[str, Batch]) -> list[dict[str, Batch]]:
+    """What is decided at once goes together and first; an org that asks around before it chooses holds up nobody else."""
+    quick = {org_id: batch for org_id, batch in batches.items() if not _asks_around(batch.config)}
+    slow = [{org_id: batch} for org_id, batch in batches.items() if org_id not in quick]
+    return [quick, *slow] if quick else slow
+
+
+def _asks_around(config: OrgConfig) -> bool:
+    return bool({config.agent_resolution_strategy, *config.agent_resolution_fallbacks} & ASKING)
 
 
 def _room(pool: CandidatePool) -> int:

@@ -23,13 +23,14 @@ from apps.orgs.config_store import OrgConfigProvider
 from apps.roles.models import Subject
 from apps.tasks.executor import wake
 from apps.tasks.models import Task
-from apps.tasks.queue import PriorityQueue, QueueItem
+from apps.tasks.queue import PriorityQueue, QueueItem, concurrency_of, place_of
 from apps.tasks.states import IN_FLIGHT, TaskStatus
 from apps.tasks.store import TaskStore
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
+CONCURRENCY = ("concurrency_key", "concurrency_limit", "concurrency_mode")
 OVERLAP = timedelta(seconds=5)
 """Rows this much older than the last look are looked at again: writes that were under way then."""
 HISTORY = timedelta(hours=1)
@@ -72,7 +73,10 @@ class TaskLoader:
         run_id = _run_id()
         since = None if server != run_id or not until else clock.from_ms(int(until)) - OVERLAP
         in_flight = list(self._in_flight())
-        repair = Repair(queued=self._queued(since, now), leases=self._leases(in_flight, now), holds=self._holds(in_flight, now))
+        # Holds first: from them the queue knows which concurrency keys are full. Until the server is noted below, nothing
+        # is claimed that a limit could forbid.
+        leases = self._leases(in_flight, now)
+        repair = Repair(leases=leases, holds=self._holds(in_flight, now), queued=self._queued(since, now))
         redis.client().hset(name, mapping={"server": run_id, "until": clock.to_ms(now - SETTLING)})
         told = self._told(since or now - HISTORY, now)
         self._agents()
@@ -91,11 +95,17 @@ class TaskLoader:
         if since is not None:
             rows = rows.filter(updated_at__gte=since)
         put = 0
-        for chunk in _chunks(rows, "org_id", "job_space_id", "priority", "sequence", "not_before"):
+        names = ("org_id", "job_space_id", "priority", "sequence", "not_before", *CONCURRENCY)
+        for chunk in _chunks(rows, *names):
             by_org: dict[str, list[QueueItem]] = defaultdict(list)
-            for key, org_id, lane, priority, sequence, not_before in chunk:
+            for key, org_id, lane, priority, sequence, not_before, *concurrency in chunk:
                 due = clock.to_ms(not_before) if not_before else 0
-                by_org[org_id].append(QueueItem(key=key, lane=lane, priority=priority, sequence=sequence, not_before_ms=due))
+                by_org[org_id].append(
+                    QueueItem(
+                        key=key, lane=lane, priority=priority, sequence=sequence, not_before_ms=due,
+                        concurrency=concurrency_of(*concurrency),
+                    )
+                )  # fmt: skip
             for org_id, items in by_org.items():
                 lost = self.queue.missing(org_id, items)
                 if lost:
@@ -106,9 +116,10 @@ class TaskLoader:
     def _in_flight(self) -> Iterator[Hold]:
         """What the truth says agents hold."""
         rows = Task.objects.filter(status__in=[status.value for status in IN_FLIGHT])
-        for chunk in _chunks(rows, "org_id", "attempt", "head_agent_subject_id"):
-            for key, org_id, attempt, agent in chunk:
-                yield Hold(assignment_id=ids.assignment_id(key, attempt), org_id=org_id, agent=agent)
+        for chunk in _chunks(rows, "org_id", "attempt", "head_agent_subject_id", "sequence", "concurrency_key"):
+            for key, org_id, attempt, agent, sequence, concurrency_key in chunk:
+                place = place_of(key, sequence, concurrency_key)
+                yield Hold(assignment_id=ids.assignment_id(key, attempt), org_id=org_id, agent=agent, place=place)
 
     def _leases(self, in_flight: Sequence[Hold], now: datetime) -> int:
         """A hold without a lease gets a fresh one: its agent has that long to be heard of."""

@@ -49,6 +49,10 @@ class Task(models.Model):
     updated_at = models.DateTimeField()
     not_before = models.DateTimeField(null=True, blank=True, help_text="do not claim before")
     deadline = models.DateTimeField(null=True, blank=True, help_text="expires when not ended by then")
+    assign_by = models.DateTimeField(null=True, blank=True, help_text="fails when no agent has it by then")
+    concurrency_key = models.CharField(max_length=220, blank=True, default="", help_text="tasks with the same key share its limit")
+    concurrency_limit = models.IntegerField(default=0, help_text="how many of the key may be in flight")
+    concurrency_mode = models.CharField(max_length=16, blank=True, default="", help_text="queue, cancel_newest or cancel_running")
     queued_at = models.DateTimeField(null=True, blank=True)
     assigned_at = models.DateTimeField(null=True, blank=True)
     dispatched_at = models.DateTimeField(null=True, blank=True)
@@ -61,6 +65,7 @@ class Task(models.Model):
             models.Index(fields=["org_id", "status", "sequence"], name="task_org_status"),
             models.Index(fields=["status", "updated_at"], name="task_status_updated"),
             models.Index(fields=["status", "deadline"], name="task_deadline"),
+            models.Index(fields=["status", "assign_by"], name="task_assign_by"),
         ]
 
     def __str__(self) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from apps.agents.agent_queue import AgentQueueClient
-from apps.agents.holds import Holds
-from apps.core import ids
 from apps.core.errors import Conflict
 from apps.core.redis import RedisDown
 from apps.orgs import audit
 from apps.orgs.models import Change
 from apps.tasks.executor import back_to_queue, wake
 from apps.tasks.models import Task
+from apps.tasks.priorities import reprioritize
 from apps.tasks.queue import PriorityQueue, item_of
 from apps.tasks.states import IN_FLIGHT, TERMINAL, TaskStatus
 from apps.tasks.store import LostRace, Move, TaskStore
+from apps.tasks.taking_back import TakenBack, take_back_many
+
+__all__ = ["AlreadyEnded", "NotHeld", "NotInFlight", "cancel", "decide_approval", "reprioritize", "requeue", "take_back"]
 
 TRIES = 5
 
@@ -81,20 +82,8 @@ def note(task: Task, *, was: str, actor: str, now: datetime) -> None:
 
 def take_back(task: Task, *, was: str, agent: str, sequence: int, reason: str, now: datetime) -> None:
     """After a task left `was`: clear what Redis, JetStream and the agent still hold of it. All of it hints; the truth is written."""
-    try:
-        if was == TaskStatus.QUEUED:
-            PriorityQueue().remove(task.org_id, [item_of(task)])
-        if was in IN_FLIGHT:
-            Holds().drop([ids.assignment_id(task.key, task.attempt)])
-    except RedisDown:
-        pass  # the queue's entry is checked against the truth when it is claimed; the loader drops the hold
-    if was in IN_FLIGHT:
-        wire = AgentQueueClient()
-        wire.withdraw([sequence])
-        wire.tell_to_stop(task.org_id, agent, task_id=task.task_id, attempt=task.attempt, reason=reason)
-    if task.status == TaskStatus.QUEUED:
-        _hint(task, now)
-    elif was in IN_FLIGHT:
+    take_back_many([TakenBack(task=task, was=was, agent=agent, sequence=sequence, reason=reason)], now=now)
+    if task.status == TaskStatus.QUEUED or was in IN_FLIGHT:
         wake(now=now)
 
 

@@ -24,6 +24,7 @@ STEP_FIELDS = (
     "org_id", "task_id", "job_space_id", "body_hash", "status", "reason", "priority", "sequence", "attempt", "max_attempts",
     "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress", "last_transition_id",
     "created_at", "not_before", "queued_at", "assigned_at", "dispatched_at", "started_at",
+    "concurrency_key", "concurrency_limit", "concurrency_mode",
 )  # fmt: skip
 
 STAMPS: dict[TaskStatus, str] = {

@@ -21,8 +21,8 @@ from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue
 from apps.tasks.results import backoff, once
 from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
-from apps.tasks.steering import take_back
 from apps.tasks.store import Move, TaskStore
+from apps.tasks.taking_back import Ending, end_many
 
 log = logging.getLogger(__name__)
 
@@ -84,19 +84,21 @@ class Sweeper:
         wake(now=now)
 
     def expire(self, *, now: datetime) -> int:
-        """End tasks whose deadline has passed."""
-        rows = list(Task.objects.filter(deadline__lte=now, status__in=[status.value for status in OPEN])[:LIMIT])
-        before = {task.key: (task.status, task.head_agent_subject_id, task.delivery_seq) for task in rows}
-        moves = [
-            Move(task=t, end=TaskStatus.EXPIRED, reason=f"not ended by its deadline {clock.iso(t.deadline)}", actor=ACTOR) for t in rows
+        """End tasks whose time to end, or to be with an agent, has passed. All of them in a few round trips."""
+        rows = Task.objects.filter(deadline__lte=now, status__in=[status.value for status in OPEN])
+        late = [
+            Ending(task=t, end=TaskStatus.EXPIRED, reason=f"not ended by its deadline {clock.iso(t.deadline)}") for t in rows[:LIMIT]
         ]
-        won = self.store.move_many(moves, now=now)
-        observe.REPAIRS.inc("expired", by=len(won))
-        for task in rows:
-            if task.key in won:
-                was, agent, sequence = before[task.key]
-                take_back(task, was=was, agent=agent, sequence=sequence, reason="the deadline has passed", now=now)
-        return len(won)
+        rows = Task.objects.filter(assign_by__lte=now, status__in=[TaskStatus.QUEUED.value, TaskStatus.AWAITING_APPROVAL.value])
+        expired = {ending.task.key for ending in late}
+        # One that was with an agent and came back was assigned in time.
+        late += [_unassigned(task) for task in rows.filter(attempt=0)[:LIMIT] if task.key not in expired]
+        if not late:
+            return 0
+        ended = end_many(late, actor=ACTOR, now=now, store=self.store)
+        observe.REPAIRS.inc("expired", by=len(ended))
+        wake(now=now)
+        return len(ended)
 
     def lapse(self, *, now: datetime) -> int:
         """Take tasks from agents that have not been heard of for a whole lease.
@@ -171,3 +173,9 @@ class Sweeper:
 
     def _config(self, task: Task) -> OrgConfig:
         return self._config_of(task.org_id)
+
+
+def _unassigned(task: Task) -> Ending:
+    """Waiting for an agent it fails; waiting for a person it expires (the state table has no failure there)."""
+    end = TaskStatus.FAILED if task.status == TaskStatus.QUEUED else TaskStatus.EXPIRED
+    return Ending(task=task, end=end, reason=f"no agent had it by {clock.iso(task.assign_by)}")

@@ -277,7 +277,7 @@ def test_an_empty_queue_leaves_no_keys_behind(redis):
     queue = PriorityQueue()
     queue.push("acme", [item(number, lane=f"lane-{number % 3}") for number in range(30)], now=NOON)
     queue.settle(queue.claim("acme", {f"lane-{n}": 99 for n in range(3)}, limit=99, now=NOON))
-    assert {key.rsplit(":", 1)[-1] for key in redis.scan_iter()} <= {"wake"}
+    assert {key.rsplit(":", 1)[-1] for key in redis.scan_iter() if redis.ttl(key) < 0} <= {"wake"}
 
 
 # Drains
