@@ -20,7 +20,7 @@ STYLE = {
     "running": "cyan", "dispatched": "blue", "assigned": "blue", "queued": "bright_black", "awaiting_approval": "yellow",
 }  # fmt: skip
 ENDED = ("completed", "failed", "rejected", "cancelled", "expired")
-_MOVING = ("running", "dispatched", "assigned", "queued", "awaiting_approval", "awaiting_verification")
+_MOVING = ("running", "dispatched", "assigned", "queued", "awaiting_approval", "awaiting_assignment", "awaiting_verification")
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
     from apps.orgs.keys import KeyMade
     from apps.roles import book
-    from apps.tasks import arrivals, counting
+    from apps.tasks import arrivals, counting, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
 
     return (
@@ -20,6 +20,8 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksMoved, arrivals.announce),
         (TasksMoved, counting.moved),
         (TasksProgressed, arrivals.announce_progress),
+        (TasksMoved, sub_tasks.parts_moved),
+        (TasksProgressed, sub_tasks.parts_progressed),
     )
 
 

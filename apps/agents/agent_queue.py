@@ -24,8 +24,12 @@ class Dispatch:
     agent: str
     attempt: int
     entry: dict[str, Any]
-    """TaskEntry, wire names."""
+    """TaskEntry or SubTaskEntry, wire names."""
     lease_expires_at: datetime
+    reviews: Sequence[dict[str, Any]] = ()
+    """The verifier's notes on earlier attempts."""
+    to_person: bool = False
+    """He finds it in his inbox: nothing goes over the wire."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +67,14 @@ class AgentQueueClient:
     def send(self, dispatches: Sequence[Dispatch], *, delivery: str) -> list[Sent]:
         """Publish each; what happened to each, in order. `delivery` is the org's `agent_delivery`.
 
+        Nothing is published for people.
         `plain` publishes on the subject that equals the subject id, for agents of other systems: at most once.
         """
+        if any(d.to_person for d in dispatches):
+            on_wire = iter(self.send([d for d in dispatches if not d.to_person], delivery=delivery))
+            return [Sent() if d.to_person else next(on_wire) for d in dispatches]
+        if not dispatches:
+            return []
         if delivery == "plain":
             self._wire.publish([(subjects.plain(d.agent), _payload(d)) for d in dispatches])
             observe.NATS_PUBLISHES.inc("plain", by=len(dispatches))
@@ -120,5 +130,6 @@ def _payload(dispatch: Dispatch) -> bytes:
         entry=dispatch.entry,
         attempt=dispatch.attempt,
         lease_expires_at=dispatch.lease_expires_at,
+        reviews=dispatch.reviews,
         reply_subject=subjects.report(dispatch.org_id, dispatch.task_id, subjects.agent_token(dispatch.org_id, dispatch.agent)),
     )

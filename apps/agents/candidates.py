@@ -21,6 +21,8 @@ from apps.agents.roster import NEW, Standing
 from apps.orgs.config_store import OrgConfig
 from apps.roles.directory import CandidateSubject, RoleDirectory
 
+PERSON = "human"
+NOT_A_CANDIDATE = "is not in the candidate pool"
 MANY = 2**53
 """Room of an agent whose load is not bounded."""
 
@@ -43,6 +45,10 @@ class Candidate:
     @property
     def subject_id(self) -> str:
         return self.subject.subject_id
+
+    @property
+    def is_person(self) -> bool:
+        return self.subject.subject_type == PERSON
 
     @property
     def free(self) -> int:
@@ -96,6 +102,13 @@ class CandidatePool:
     def free(self) -> int:
         return sum(candidate.free for candidate in self.eligible)
 
+    def narrowed(self, only: Sequence[str]) -> CandidatePool:
+        """The pool of a sub-task that names whom it is for: the same candidates and the same room. Whoever is named and is no
+        candidate is barred, with that as the reason."""
+        named = CandidatePool(self.members[name] for name in only if name in self.members)
+        named.barred.update({name: NOT_A_CANDIDATE for name in only if name not in self.members})
+        return named
+
     def take(self, candidate: Candidate) -> None:
         candidate.load += 1
 
@@ -128,12 +141,16 @@ class AgentCandidatePoolResolver:
 
     def _candidate(self, subject: CandidateSubject, states: Mapping[str, AgentState], standing: Standing) -> Candidate:
         state = states[subject.subject_id]
-        if self.config.agent_delivery == "plain":
+        presence = state.presence
+        if subject.subject_type == PERSON:
+            # People announce nothing: one who is active and not paused is there, and looks into his inbox.
+            room, presence = self.config.human_slots, Presence.PRESENT
+        elif self.config.agent_delivery == "plain":
             room = math.inf  # such agents report nothing, so nothing would ever make room again
         else:
             room = (state.slots or self.config.default_agent_slots) * (1 + self.config.agent_prefetch)
         return Candidate(
-            subject=subject, presence=state.presence, room=room, load=state.load,
+            subject=subject, presence=presence, room=room, load=state.load,
             capabilities=frozenset(cards.capabilities(subject.capabilities, standing.card)), card=standing.card,
             bar=standing.bar, gone=standing.revoked,
         )  # fmt: skip

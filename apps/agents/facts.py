@@ -13,6 +13,8 @@ class TaskFacts:
     task_id: str
     job_space_id: str
     priority: int
+    only: tuple[str, ...] = ()
+    """A sub-task's assigned subjects: the head agent is one of these. Empty: any candidate."""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """agent -> why it should not get this task: declined (never), failed or lost (only when nobody else can)."""
     capabilities: tuple[str, ...] = ()

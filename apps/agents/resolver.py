@@ -5,6 +5,7 @@ Decides purely: facts, pool and config in; a choice, or an error that says why t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from apps.agents.candidates import CandidatePool
@@ -26,6 +27,16 @@ class HeadAgentResolver:
 
     def resolve(self, facts: TaskFacts, pool: CandidatePool) -> Choice:
         """Choose and reserve room. Raises PoolFull when waiting may help, NoHeadAgent (with every strategy's reason) when not."""
+        if not facts.only:
+            return self._resolve(facts, pool)
+        named = pool.narrowed(facts.only)
+        if not len(named):
+            raise NoHeadAgent(f"None of the assigned subjects is in the candidate pool: {', '.join(facts.only[:SHOWN])}", pool_size=0)
+        choice = self._resolve(facts, named)
+        narrowed = {"assigned_subject_ids": list(facts.only), "barred": dict(list(named.barred.items())[:SHOWN])}
+        return replace(choice, details={**choice.details, **narrowed})
+
+    def _resolve(self, facts: TaskFacts, pool: CandidatePool) -> Choice:
         refusals: list[str] = []
         full: PoolFull | None = None
         for name in self.chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -69,17 +70,20 @@ def delivery(
     lease_expires_at: datetime,
     reply_subject: str,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    reviews: Sequence[dict[str, Any]] = (),
 ) -> bytes:
-    """What an agent receives. `entry` has the TaskEntry's wire names."""
+    """What an agent receives. `entry` has the wire names of a TaskEntry or SubTaskEntry; `reviews` are the verifier's notes on
+    earlier attempts, oldest first (TaskReviewData)."""
     return orjson.dumps(
         {
-            "event_type": "task",
+            "event_type": "sub_task" if "sub_task_id" in entry else "task",
             "sender_subject_id": org_id,
             "event_data": entry,
             "attempt": attempt,
             "lease_expires_at": iso(lease_expires_at),
             "reply_subject": reply_subject,
             "heartbeat_seconds": heartbeat_seconds,
+            **({"task_reviews": list(reviews)} if reviews else {}),
         }
     )
 

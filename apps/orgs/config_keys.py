@@ -248,6 +248,26 @@ class OrgConfig:
         OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute with a key without its own limit; null: no limit")
     max_open_tasks: int | None = _key(
         OrNull(rule=Number(least=0, most=100_000_000, whole=True)), None, "tasks that may be open at once, else 429; null: no limit")
+    sub_tasks_when_parent_ends: str = _key(
+        Choice(options=("cancel", "keep")), "cancel", "what becomes of the open sub-tasks of a task that ends")
+    approval_approver_role_type: str | None = _key(
+        OrNull(rule=WORD), None, "holders of a role of this type may approve when the policy names nobody; null: operators")
+    approval_expiry_s: float | None = _key(
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task waits for a person before it expires; null: no limit")
+    approval_escalation_s: float | None = _key(
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until more people may decide; null: never")
+    escalation_role_type: str | None = _key(
+        OrNull(rule=WORD), None, "whom an undecided question goes to when it escalates; null: operators")
+    four_eyes: bool = _key(
+        Flag(), False, "whoever submitted a task may not approve it")
+    verification_expiry_s: float | None = _key(
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a result waits for its verifier before it expires; null: never")
+    verification_escalation_s: float | None = _key(
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until others may verify; null: never")
+    human_slots: int = _key(
+        Number(least=1, most=10_000, whole=True), 5, "tasks at a time for a person")
+    human_lease_s: float | None = _key(
+        OrNull(rule=Number(least=60, most=365 * DAY)), None, "seconds a person may be silent before a task goes to another; null: no limit")
     task_timeline_default_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
     outbound_allow: tuple[str, ...] = _key(

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from apps.core import clock, ids
 from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem, Refused, Unassignable
 from apps.core.http import answer, read_object
-from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
+from apps.orgs.access import AGENT, OPERATOR, SUBMITTER, RequireRole
 from apps.tasks import api_docs as docs
 from apps.tasks import shapes, steering
 from apps.tasks.arrivals import Arrivals
@@ -34,10 +34,6 @@ class EndedEarly(Conflict):
     code, sentence, shown = "ended", "The task has ended before an agent was assigned.", ("task_id", "status", "reason")
 
 
-class NotImplementedYet(Invalid):
-    code, sentence = "not_implemented", "Sub-tasks are not implemented yet."
-
-
 class TaskView(APIView):
     permission_classes = [RequireRole(SUBMITTER)]
 
@@ -53,6 +49,8 @@ class TaskView(APIView):
 
 
 class ProcessTask(TaskView):
+    permission_classes = [RequireRole(SUBMITTER, AGENT)]
+
     @extend_schema(**docs.PROCESS_TASK)
     def post(self, request: Any) -> HttpResponse:
         seconds = _wait_seconds(request, default=WAIT_DEFAULT_SECONDS)
@@ -78,7 +76,7 @@ class Tasks(TaskView):
     @extend_schema(**docs.LIST)
     def get(self, request: Any) -> HttpResponse:
         tasks, following = TaskQuery.of(request.query_params).page(request.user.org_id)
-        return answer({"items": [shapes.brief(task) for task in tasks], "next_cursor": following})
+        return answer({"items": shapes.briefs(tasks), "next_cursor": following})
 
     @extend_schema(**docs.SUBMIT)
     def post(self, request: Any) -> HttpResponse:
@@ -95,12 +93,13 @@ class Tasks(TaskView):
 def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
     """Raises whatever the verdict says."""
     if request.path.startswith("/internal/") or "type" in body:
-        data, prefix = _enveloped(body), "data."
+        (kind, data), prefix = enveloped(body), "data."
     else:
-        data, prefix = body, ""
+        kind, data, prefix = "", body, ""
     try:
-        # The spec's path wants a submitter; on ours it may be left out.
-        entry = InitialJobParser().parse(data, submitter="" if request.path.startswith("/internal/") else request.user.submitter)
+        # The spec's path wants a task's submitter; on ours it may be left out. A sub-task's entry has none.
+        wanted = request.path.startswith("/internal/") and kind == "task"
+        entry = InitialJobParser().parse(data, kind=kind, submitter="" if wanted else request.user.submitter)
         verdict = TaskIntake().submit(entry, request.user, now=now)
         if verdict.error is not None:
             raise verdict.error
@@ -109,21 +108,19 @@ def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
     return verdict
 
 
-def _enveloped(body: dict[str, Any]) -> Any:
-    """`{"type": "task", "data": {…}}` → the data."""
+def enveloped(body: dict[str, Any]) -> tuple[str, Any]:
+    """`{"type": "task", "data": {…}}` → the type and the data."""
     problems = [
         Problem(field=name[:80], code="unknown", message="is not a field of a submission") for name in body.keys() - {"type", "data"}
     ]
     problems += [Problem(field=name, code="missing", message="is required") for name in ("type", "data") if name not in body]
     kind = body.get("type", "task")
-    if kind == "sub_task" and not problems:
-        raise NotImplementedYet([Problem(field="type", code="not_implemented", message="sub_task is not implemented yet; send a task")])
-    if kind != "task":
+    if kind not in ("task", "sub_task"):
         code = "not_allowed" if isinstance(kind, str) else "wrong_type"
         problems.append(Problem(field="type", code=code, message="must be task or sub_task"))
     if problems:
         raise Invalid(problems)
-    return body["data"]
+    return kind, body["data"]
 
 
 def _has_left_the_queue(task: Task) -> bool:
@@ -153,9 +150,43 @@ class Summary(TaskView):
 
 
 class OneTask(TaskView):
+    permission_classes = [RequireRole(SUBMITTER, AGENT)]
+
     @extend_schema(**docs.GET)
     def get(self, request: Any, task_id: str) -> HttpResponse:
-        return answer(shapes.full(self.task(task_id)))
+        task = self.task(task_id)
+        if request.user.role == AGENT and not self._concerns(task, request.user.subject_id):
+            raise Missing()
+        return answer(shapes.full(task))
+
+    def _concerns(self, task: Task, agent: str) -> bool:
+        """An agent may look at what it does, at the parts of what it does, and at what it is asked to verify."""
+        parent = Task.objects.filter(pk=task.parent_key).only("head_agent_subject_id").first() if task.parent_key else None
+        return agent in (task.head_agent_subject_id, parent and parent.head_agent_subject_id, *task.people.get("of", ()))
+
+
+class SubTasks(TaskView):
+    permission_classes = [RequireRole(SUBMITTER, AGENT)]
+
+    @extend_schema(**docs.SUB_TASKS)
+    def get(self, request: Any, task_id: str) -> HttpResponse:
+        """The parts of a task, newest first. An agent sees those of the task it is head agent of, with their results."""
+        parent = self.task(task_id)
+        if request.user.role == AGENT and parent.head_agent_subject_id != request.user.subject_id:
+            raise Missing()
+        query = TaskQuery.of(request.query_params, parent=task_id)
+        tasks, following = query.page(request.user.org_id)
+        return answer({"items": shapes.briefs(tasks), "next_cursor": following})
+
+    @extend_schema(**docs.SUBMIT_SUB_TASK)
+    def post(self, request: Any, task_id: str) -> HttpResponse:
+        """As `POST /api/v1/tasks` with a sub-task; the path names the parent."""
+        body = read_object(request)
+        if body.get("task_id", task_id) != task_id:
+            raise Invalid([Problem(field="task_id", code="conflict", message="differs from the task in the path")])
+        verdict = _submit(request, {**body, "task_id": task_id, "sub_task_id": body.get("sub_task_id")}, now=clock.now())
+        task = self.task(verdict.task_id)
+        return answer(shapes.full(task), 200 if verdict.repeated else 201, {"Location": f"/api/v1/tasks/{verdict.task_id}"})
 
 
 class Events(TaskView):

@@ -24,7 +24,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError, TooLarge
 from apps.core.http import LIMITS, as_platform_error, body_stream, parse_json
 from apps.tasks import api_docs as docs
-from apps.tasks.api import TaskView
+from apps.tasks.api import TaskView, enveloped
 from apps.tasks.entries import TaskEntry
 from apps.tasks.intake import TaskIntake, Verdict
 from apps.tasks.parser import InitialJobParser
@@ -156,9 +156,12 @@ class BulkRun:
             if line.raw is None:
                 raise TooLarge(f"The line is larger than {LIMITS.body} bytes.")
             data = parse_json(line.raw)
-            return self.parser.parse(data, submitter=self.principal.submitter)
+            kind = ""
+            if isinstance(data, dict) and data.keys() == {"type", "data"}:
+                kind, data = enveloped(data)
+            return self.parser.parse(data, kind=kind, submitter=self.principal.submitter)
         except PlatformError as error:
-            task_id = data.get("task_id") if isinstance(data, dict) else None
+            task_id = data.get("sub_task_id", data.get("task_id")) if isinstance(data, dict) else None
             return _refused(task_id[:ID_SHOWN] if isinstance(task_id, str) else None, error)
 
     def _said(self, verdict: Verdict) -> dict[str, Any]:

@@ -60,10 +60,53 @@ ENTRY = _object(
     required=["task_id", "task_goal", "task_intent", "task_priority_value", "submitter_subject_id"],
     additionalProperties=False,
 )  # fmt: skip
-SUBMISSION = _object({"type": _string(enum=["task", "sub_task"]), "data": ENTRY}, required=["type", "data"], additionalProperties=False)
+SUB_TASK_ENTRY = _object(
+    {
+        "sub_task_id": _string(f"in the same space of ids as tasks: {TASK_ID_RULE}", maxLength=ID_LENGTH),
+        "task_id": _string("the parent: an open task of the same org"),
+        "sub_task_goal": _string("what is to be achieved (also `goal`)"),
+        "sub_task_intent": _string("why (also `intent`)"),
+        "sub_task_priority_value": {"type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX},
+        "parent_subject_ids": {"type": "array", "items": _string(), "minItems": 1, "description": "who answers for the parent"},
+        "assigned_subject_ids": {"type": "array", "items": _string(), "description": "not empty: choose the head agent among these"},
+        "parent_input_data_ptr": _nullable(_string()),
+        "sub_task_streeability_data": _object(description="steering data (also spelled `sub_task_steerability_data`)"),
+        "sub_task_knowledgebase_ptr": _nullable(_string()),
+        "sub_task_submission_ts": _string("ISO 8601 with a zone, or epoch seconds; now when absent"),
+        "sub_task_completion_timeline": _object({"due": TIME, "not_before": TIME}),
+        "sub_task_behavior_dsl_map": _object(description="scripts for this sub-task, also `approval_dsl_id`"),
+        "sub_task_contracts_map": _object(),
+        "submitter_subject_id": _string("default: whom the key speaks for"),
+        "job_space_id": _string("default: the parent's"),
+        "sub_task_execution_mode": _string(enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
+        "sub_task_execution_dsl": _nullable(_string()),
+        "sub_task_verification_subject_id": _string(),
+        "sub_task_job_submission_data": _object(description="free payload for the agent"),
+    },
+    required=[
+        "sub_task_id", "task_id", "sub_task_goal", "sub_task_intent", "sub_task_priority_value", "parent_subject_ids",
+    ],
+    additionalProperties=False,
+)  # fmt: skip
+SUBMISSION = _object(
+    {"type": _string(enum=["task", "sub_task"]), "data": {"oneOf": [ENTRY, SUB_TASK_ENTRY]}},
+    required=["type", "data"],
+    additionalProperties=False,
+)
 
+ROLL_UP = _object(
+    {
+        "total": INTEGER,
+        "by_status": _object(additionalProperties=INTEGER),
+        "progress": {"type": "number", "description": "mean of theirs, percent; one that has ended counts as 100"},
+    }
+)
+HISTORY = ["policy", "assignment", "decision", "report", "transition"]
 BRIEF = {
     "task_id": _string(),
+    "kind": _string(enum=["task", "sub_task"]),
+    "parent_task_id": _nullable(_string("of a sub-task")),
+    "sub_tasks": _nullable(ROLL_UP),
     "status": STATUS,
     "terminal": {"type": "boolean"},
     "reason": _string("why it is there"),
@@ -220,6 +263,7 @@ LIST: dict[str, Any] = {
         OpenApiParameter("agent", OpenApiTypes.STR),
         OpenApiParameter("job_space", OpenApiTypes.STR),
         OpenApiParameter("submitter", OpenApiTypes.STR),
+        OpenApiParameter("parent", OpenApiTypes.STR, description="the sub-tasks of this task"),
         *[OpenApiParameter(f"{what}_{end}", OpenApiTypes.DATETIME) for what in ("created", "updated") for end in ("from", "to")],
         OpenApiParameter("priority_min", OpenApiTypes.INT),
         OpenApiParameter("priority_max", OpenApiTypes.INT),
@@ -233,6 +277,22 @@ LIST: dict[str, Any] = {
         ),
         **_errors(400),
     },
+}
+SUB_TASKS: dict[str, Any] = {
+    **LIST,
+    "operation_id": "list_sub_tasks",
+    "summary": "The sub-tasks of a task, newest first (also for its head agent)",
+    "parameters": [each for each in LIST["parameters"] if each.name != "parent"],
+    "responses": {**LIST["responses"], **_errors(404)},
+}
+SUBMIT_SUB_TASK: dict[str, Any] = {
+    **SUBMIT,
+    "operation_id": "submit_sub_task",
+    "summary": "Submit a sub-task (also for the head agent of the task)",
+    "description": "A SubTaskEntry; its `task_id` may be left out.",
+    "parameters": [],
+    "request": {"application/json": SUB_TASK_ENTRY},
+    "examples": [],
 }
 SUMMARY: dict[str, Any] = {
     "tags": TAGS,
@@ -263,7 +323,7 @@ EVENTS: dict[str, Any] = {
                     "items": {
                         "type": "array",
                         "items": _object(
-                            {"kind": _string(enum=["policy", "assignment", "report", "transition"]), "at": TIME, "id": _string()}
+                            {"kind": _string(enum=HISTORY), "at": TIME, "id": _string()}
                         ),
                     }
                 }

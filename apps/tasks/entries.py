@@ -6,6 +6,7 @@ platforms use them. Inside, a field has one plain name. `parser.py` reads the wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -37,6 +38,14 @@ class TaskEntry:
     submitter_subject_id: str
     body_hash: str
     """SHA-256 (hex) of what was submitted, whatever the order and form of its names: same task_id and same hash is a repeat."""
+    kind: str = "task"
+    """`task` or `sub_task`."""
+    parent_task_id: str = ""
+    """Of a sub-task: the task it is a part of."""
+    parent_subject_ids: Sequence[str] = ()
+    parent_input_data_ptr: str = ""
+    assigned_subject_ids: Sequence[str] = ()
+    """Of a sub-task: the head agent is chosen among these; empty: among all candidates."""
     execution_mode: str = ExecutionMode.AUTO
     job_space_id: str = ""
     submission_ts: str = ""
@@ -76,6 +85,8 @@ class TaskEntry:
         payload = self.payload
         if self.job_space_id and "job_space_id" not in payload:
             payload = {**payload, "job_space_id": self.job_space_id}
+        if self.kind == "sub_task":
+            return self._sub_task_wire(payload, now)
         return {
             "task_id": self.task_id,
             "task_goal": self.goal,
@@ -95,6 +106,30 @@ class TaskEntry:
             "task_job_submission_data": payload,
         }
 
+    def _sub_task_wire(self, payload: dict[str, Any], now: datetime) -> dict[str, Any]:
+        """SubTaskEntry, and the fields of ours after it."""
+        return {
+            "sub_task_id": self.task_id,
+            "task_id": self.parent_task_id,
+            "sub_task_goal": self.goal,
+            "sub_task_intent": self.intent,
+            "sub_task_priority_value": self.priority,
+            "sub_task_streeability_data": self.steerability,
+            "sub_task_knowledgebase_ptr": self.knowledgebase_ptr or None,
+            "parent_subject_ids": list(self.parent_subject_ids),
+            "parent_input_data_ptr": self.parent_input_data_ptr or None,
+            "assigned_subject_ids": list(self.assigned_subject_ids),
+            "sub_task_submission_ts": self.submission_ts or clock.iso(now),
+            "sub_task_completion_timeline": self.completion_timeline,
+            "sub_task_behavior_dsl_map": self.behavior_dsl_map,
+            "sub_task_contracts_map": self.contracts_map,
+            "submitter_subject_id": self.submitter_subject_id,
+            "sub_task_execution_mode": str(self.execution_mode),
+            "sub_task_execution_dsl": self.execution_dsl or None,
+            "sub_task_verification_subject_id": self.verification_subject_id,
+            "sub_task_job_submission_data": payload,
+        }
+
 
 def needs(entry: dict[str, Any]) -> dict[str, Any]:
     """What a stored entry (wire names) asks of the agent that does it: `capabilities`, `job_kind`, `entry_bytes` of TaskFacts."""
@@ -104,3 +139,8 @@ def needs(entry: dict[str, Any]) -> dict[str, Any]:
         "job_kind": steering.get("job_kind") or "",
         "entry_bytes": len(orjson.dumps(entry)),
     }
+
+
+def verifier_of(entry: Mapping[str, Any]) -> str:
+    """Who verifies the outcome of an entry in wire names; "" for nobody."""
+    return entry.get("task_verification_subject_id") or entry.get("sub_task_verification_subject_id") or ""

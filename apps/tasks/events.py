@@ -19,6 +19,8 @@ class TaskMoved:
     attempt: int
     agent: str
     at: datetime
+    parent_key: str = ""
+    """Of a sub-task: whose part it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,7 @@ class TaskProgressed:
     percent: float
     message: str
     at: datetime
+    parent_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -377,6 +377,7 @@ def _facts(task: Task) -> TaskFacts:
         task_id=task.task_id,
         job_space_id=task.job_space_id,
         priority=task.priority,
+        only=tuple(task.entry.get("assigned_subject_ids") or ()),
         excluded=task.excluded_agents,
         **needs(task.entry),
     )

@@ -22,7 +22,7 @@ from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import executor, limits
+from apps.tasks import executor, limits, sub_tasks
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, item_of
@@ -97,6 +97,17 @@ class TaskIntake:
 
     def submit_many(self, entries: Sequence[TaskEntry], principal: Principal, *, now: datetime) -> list[Verdict]:
         """A verdict for each entry, in order. One bad entry never stops the others; a store that is away stops all."""
+        # Tasks first: a sub-task may come in one batch with its parent.
+        wholes = [index for index, entry in enumerate(entries) if entry.kind != sub_tasks.SUB_TASK]
+        if len(wholes) in (0, len(entries)):
+            return self._submit(entries, principal, now)
+        parts = sorted(set(range(len(entries))) - set(wholes))
+        found: dict[int, Verdict] = {}
+        for indexes in (wholes, parts):
+            found |= zip(indexes, self._submit([entries[index] for index in indexes], principal, now), strict=True)
+        return [found[index] for index in range(len(entries))]
+
+    def _submit(self, entries: Sequence[TaskEntry], principal: Principal, now: datetime) -> list[Verdict]:
         config = self.configs.of(principal.org_id)
         verdicts: dict[int, Verdict] = {}
         cases = self._new_cases(entries, principal, verdicts, now)
@@ -135,17 +146,24 @@ class TaskIntake:
             else:
                 verdicts[index] = Verdict(task_id=entry.task_id, error=UnknownOrg())
         known = self._known(own.values())
+        parents = self._known([sub_tasks.parent_key(entries[index]) for index in own if entries[index].parent_task_id])
         cases: dict[str, _Case] = {}
         for index, key in own.items():
             entry = entries[index]
-            if key in known:
+            if wrong := sub_tasks.not_theirs(entry, principal, parents):
+                verdicts[index] = Verdict(task_id=entry.task_id, error=wrong)
+            elif key in known:
                 verdicts[index] = _repeat(entry, known[key])
             elif key not in cases:
                 # Only a new task can be late: the repeat of one that was in time gets the first answer.
                 if entry.due and entry.due <= now:
-                    late = Problem(field="task_completion_timeline.due", code="past", message="must be in the future")
+                    late = Problem(field=f"{entry.kind}_completion_timeline.due", code="past", message="must be in the future")
                     verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid([late]))
+                elif wrong := sub_tasks.no_parent_for(entry, principal, parents):
+                    verdicts[index] = Verdict(task_id=entry.task_id, error=wrong)
                 else:
+                    if entry.parent_task_id and not entry.job_space_id:
+                        entry = replace(entry, job_space_id=parents[sub_tasks.parent_key(entry)].job_space_id)
                     wire = entry.to_wire(now=now)
                     facts = task_facts(wire, org_id=principal.org_id)
                     cases[key] = _Case(entry=entry, key=key, wire=wire, facts=facts, priority=entry.priority)
@@ -253,6 +271,8 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -
         key=case.key,
         org_id=principal.org_id,
         task_id=entry.task_id,
+        kind=entry.kind,
+        parent_key=sub_tasks.parent_key(entry) if entry.parent_task_id else "",
         goal=entry.goal,
         intent=entry.intent,
         submitter_subject_id=entry.submitter_subject_id,

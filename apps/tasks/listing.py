@@ -67,7 +67,7 @@ PLAIN_FILTERS: Mapping[str, tuple[str, Read]] = {
     "q": ("task_id__startswith", _text),
 }
 """Query parameter → lookup, and how to read its value."""
-OTHERS = {"status", "limit", "cursor"}
+OTHERS = {"parent", "status", "limit", "cursor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class TaskQuery:
     """(sequence, task_id) of the last task of the page before."""
 
     @classmethod
-    def of(cls, params: Any) -> TaskQuery:
-        """From a QueryDict. Raises BadQuery with every problem, or BadCursor."""
+    def of(cls, params: Any, *, parent: str = "") -> TaskQuery:
+        """From a QueryDict; with `parent`, of the sub-tasks of that task. Raises BadQuery with every problem, or BadCursor."""
         problems: Problems = []
         for name in params.keys() - PLAIN_FILTERS.keys() - OTHERS:
             problems.append(Problem(field=name[:80], code="unknown", message="is not a filter"))
@@ -92,6 +92,8 @@ class TaskQuery:
             message = f"must be one of {', '.join(TaskStatus)}, not {wrong[0][:40]}"
             problems.append(Problem(field="status", code="not_allowed", message=message))
         lookups = {lookup: read(params[name], name, problems) for name, (lookup, read) in PLAIN_FILTERS.items() if name in params}
+        if parent or "parent" in params:
+            lookups["parent"] = parent or _text(params["parent"], "parent", problems)
         limit = _whole(1, LIMIT_MAX)(params["limit"], "limit", problems) if "limit" in params else LIMIT_DEFAULT
         if problems:
             raise BadQuery(problems)
@@ -99,7 +101,10 @@ class TaskQuery:
 
     def page(self, org_id: str) -> tuple[list[Task], str | None]:
         """The tasks, and the cursor of the next page when there is one. Heavy fields are left in the store."""
-        rows = Task.objects.filter(org_id=org_id, **self.lookups)
+        lookups = dict(self.lookups)
+        if parent := lookups.pop("parent", ""):
+            lookups["parent_key"] = ids.task_key(org_id, parent)
+        rows = Task.objects.filter(org_id=org_id, **lookups)
         if self.statuses:
             rows = rows.filter(status__in=self.statuses)
         if self.after:

@@ -21,6 +21,7 @@ from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.orgs.config_store import OrgConfigProvider
 from apps.roles.models import Subject
+from apps.tasks import sub_tasks
 from apps.tasks.executor import wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, QueueItem, concurrency_of, place_of
@@ -78,10 +79,13 @@ class TaskLoader:
         leases = self._leases(in_flight, now)
         repair = Repair(leases=leases, holds=self._holds(in_flight, now), queued=self._queued(since, now))
         redis.client().hset(name, mapping={"server": run_id, "until": clock.to_ms(now - SETTLING)})
+        closed = sub_tasks.close_orphans(now=now)
         told = self._told(since or now - HISTORY, now)
         self._agents()
-        for what, number in {**vars(repair), "told": told}.items():
+        for what, number in {**vars(repair), "told": told, "closed": closed}.items():
             observe.REPAIRS.inc(what, by=number)
+        if closed:
+            log.info("loader.closed", extra={"sub_tasks": closed})
         if told:
             log.info("loader.told", extra={"transitions": told})
         if repair:

@@ -20,7 +20,7 @@ class Task(models.Model):
     org_id = models.CharField(max_length=64)
     task_id = models.CharField(max_length=180)
     kind = models.CharField(max_length=16, default="task", help_text="task or sub_task")
-    parent_key = models.CharField(max_length=ID_LENGTH, blank=True, default="")
+    parent_key = models.CharField(max_length=ID_LENGTH, blank=True, default="", help_text="of a sub-task: the task it is a part of")
     goal = models.TextField()
     intent = models.TextField()
     submitter_subject_id = models.CharField(max_length=ID_LENGTH)
@@ -44,6 +44,10 @@ class Task(models.Model):
     progress = models.FloatField(default=0.0, help_text="percent, 0…100")
     progress_message = models.TextField(blank=True, default="")
     result = models.JSONField(null=True, blank=True)
+    held_by_person = models.BooleanField(default=False, help_text="its head agent is a person: inbox, not wire")
+    people = models.JSONField(default=dict, blank=True, help_text="what people are asked about it, and their notes (apps.tasks.people)")
+    escalate_at = models.DateTimeField(null=True, blank=True, help_text="while a person is asked: when more people are")
+    decide_by = models.DateTimeField(null=True, blank=True, help_text="while a person is asked: expires when not decided by then")
 
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -66,6 +70,11 @@ class Task(models.Model):
             models.Index(fields=["status", "updated_at"], name="task_status_updated"),
             models.Index(fields=["status", "deadline"], name="task_deadline"),
             models.Index(fields=["status", "assign_by"], name="task_assign_by"),
+            models.Index(fields=["parent_key", "sequence"], name="task_parent"),
+            models.Index(fields=["kind", "status"], name="task_kind_status"),
+            models.Index(fields=["status", "decide_by"], name="task_decide_by"),
+            models.Index(fields=["status", "escalate_at"], name="task_escalate_at"),
+            models.Index(fields=["org_id", "head_agent_subject_id", "status"], name="task_holder"),
         ]
 
     def __str__(self) -> str:

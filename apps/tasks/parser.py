@@ -31,6 +31,7 @@ TEXT_LENGTH = 64 * 1024
 TASK_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:@+=~,-]{{0,{ID_LENGTH - 1}}}")
 TASK_ID_RULE = f"1 to {ID_LENGTH} of A-Z a-z 0-9 and _ . : @ + = ~ , - and must start with a letter, a digit or _"
 RESERVED_IDS = frozenset({"bulk", "stream", "summary"})
+SUBJECTS_MAX = 1000
 """Names of the API beside `/api/v1/tasks/{task_id}`."""
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -170,7 +171,7 @@ def _submission_ts(value: Any, field: str, problems: Problems) -> Any:
 
 def _behavior_map(value: Any, field: str, problems: Problems) -> Any:
     if type(_parcel(value, field, problems)) is dict:
-        for name in ("priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id"):
+        for name in ("approval_dsl_id", "priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id"):
             if name in value:
                 SCRIPT_ID(value[name], f"{field}.{name}", problems)
     return value
@@ -192,6 +193,30 @@ def _steering(value: Any, field: str, problems: Problems) -> Any:
         if "job_kind" in value and (wrong := id_problem(value["job_kind"], most=WORD_LENGTH)):
             _wrong(problems, f"{field}.job_kind", "wrong", wrong)
     return value
+
+
+def _subjects(*, empty: bool) -> Check:
+    """A list of subject ids, none twice."""
+
+    def check(value: Any, field: str, problems: Problems) -> Any:
+        if type(value) is not list:
+            _wrong_type(problems, field, "a list of subject ids", value)
+            return value
+        if not value and not empty:
+            _wrong(problems, field, "empty", "must name at least one subject")
+        if len(value) > SUBJECTS_MAX:
+            _wrong(problems, field, "too_long", f"must name at most {SUBJECTS_MAX} subjects")
+            return value
+        seen: set[str] = set()
+        for index, each in enumerate(value):
+            SUBJECT_ID(each, f"{field}.{index}", problems)
+            if type(each) is str and each in seen:
+                _wrong(problems, f"{field}.{index}", "duplicate", "is named twice")
+            elif type(each) is str:
+                seen.add(each)
+        return value
+
+    return check
 
 
 def _payload(value: Any, field: str, problems: Problems) -> Any:
@@ -233,36 +258,75 @@ FIELDS = (
     Field(wire="task_job_submission_data", name="payload", check=_payload),
     Field(wire="job_space_id", name="job_space_id", check=SPACE_ID),
 )
-BY_WIRE_NAME = {wire: field for field in FIELDS for wire in (field.wire, *field.aliases)}
-REQUIRED = tuple(field for field in FIELDS if field.required)
-PARCELS = tuple(field.name for field in FIELDS if field.check in (_parcel, _steering, _behavior_map, _timeline, _payload))
+SUB_TASK_FIELDS = (
+    Field(wire="sub_task_id", name="task_id", check=_task_id, required=True),
+    Field(wire="task_id", name="parent_task_id", check=_task_id, required=True),
+    Field(wire="sub_task_goal", name="goal", check=_text(empty=False), aliases=("goal",), required=True),
+    Field(wire="sub_task_intent", name="intent", check=_text(empty=False), aliases=("intent",), required=True),
+    Field(wire="sub_task_priority_value", name="priority", check=_priority, aliases=("priority",), required=True),
+    Field(wire="sub_task_streeability_data", name="steerability", check=_steering, aliases=("sub_task_steerability_data",)),
+    Field(wire="sub_task_knowledgebase_ptr", name="knowledgebase_ptr", check=_text(empty=True, null=True)),
+    Field(wire="parent_subject_ids", name="parent_subject_ids", check=_subjects(empty=False), required=True),
+    Field(wire="parent_input_data_ptr", name="parent_input_data_ptr", check=_text(empty=True, null=True)),
+    Field(wire="assigned_subject_ids", name="assigned_subject_ids", check=_subjects(empty=True)),
+    Field(wire="sub_task_submission_ts", name="submission_ts", check=_submission_ts),
+    Field(wire="sub_task_completion_timeline", name="completion_timeline", check=_timeline),
+    Field(wire="sub_task_behavior_dsl_map", name="behavior_dsl_map", check=_behavior_map),
+    Field(wire="sub_task_contracts_map", name="contracts_map", check=_parcel),
+    # Ours, beyond the ecosystem's entry; each may be left out.
+    Field(wire="submitter_subject_id", name="submitter_subject_id", check=SUBJECT_ID),
+    Field(wire="job_space_id", name="job_space_id", check=SPACE_ID),
+    Field(wire="sub_task_execution_mode", name="execution_mode", check=_mode),
+    Field(wire="sub_task_execution_dsl", name="execution_dsl", check=_text(empty=True, null=True)),
+    Field(wire="sub_task_verification_subject_id", name="verification_subject_id", check=_printable(length=ID_LENGTH, empty=True)),
+    Field(wire="sub_task_job_submission_data", name="payload", check=_payload),
+)
+
+
+class Form:
+    """The fields of one kind of entry, and what follows from them."""
+
+    def __init__(self, fields: tuple[Field, ...], name: str) -> None:
+        self.name = name
+        self.by_wire_name = {wire: field for field in fields for wire in (field.wire, *field.aliases)}
+        self.required = tuple(field for field in fields if field.required)
+        self.parcels = tuple(field.name for field in fields if field.check in (_parcel, _steering, _behavior_map, _timeline, _payload))
+
+
+TASK_FORM, SUB_TASK_FORM = Form(FIELDS, "a task entry"), Form(SUB_TASK_FIELDS, "a sub-task entry")
 
 
 class InitialJobParser:
-    def parse(self, data: Any, *, submitter: str = "") -> TaskEntry:
-        """The entry in `data` (decoded JSON). `submitter` is used when it names none. Raises Invalid with every problem,
-        each with its field path."""
+    def parse(self, data: Any, *, kind: str = "", submitter: str = "") -> TaskEntry:
+        """The entry in `data` (decoded JSON). `submitter` is used when it names none. Without a `kind`, an entry that has
+        a sub_task_id is a sub-task. Raises Invalid with every problem, each with its field path."""
         problems: Problems = []
         if type(data) is not dict:
             _wrong_type(problems, "", "an object", data)
             raise Invalid(problems)
+        is_part = kind == "sub_task" or (not kind and "sub_task_id" in data)
+        form = SUB_TASK_FORM if is_part else TASK_FORM
         found: dict[str, Any] = {}
         for wire, value in data.items():
-            field = BY_WIRE_NAME.get(wire)
+            field = form.by_wire_name.get(wire)
             if field is None:
-                _unknown(wire, problems)
+                _unknown(wire, form, problems)
             elif field.name in found:
                 _wrong(problems, wire, "duplicate", f"means the same as another name of {field.wire}: send one of them")
             else:
                 found[field.name] = field.check(value, wire, problems)
         if submitter:
             found.setdefault("submitter_subject_id", submitter)
-        for field in REQUIRED:
+        for field in form.required:
             if field.name not in found:
                 _wrong(problems, field.wire, "missing", "is required")
-        for name in PARCELS:
+        for name in form.parcels:
             found.setdefault(name, {})
         found["job_space_id"] = _job_space(found, problems)
+        if is_part:
+            found["kind"] = "sub_task"
+            if found.get("task_id") == found.get("parent_task_id"):
+                _wrong(problems, "task_id", "own_parent", "is the sub-task itself")
         if problems:
             raise Invalid(problems)
         timeline = found["completion_timeline"]
@@ -271,15 +335,16 @@ class InitialJobParser:
             due=instant(timeline["due"], "", problems) if "due" in timeline else None,
             not_before=instant(timeline["not_before"], "", problems) if "not_before" in timeline else None,
             body_hash=_hash(found),
+            **({"approval_script_id": found["behavior_dsl_map"].get("approval_dsl_id") or ""} if is_part else {}),
         )
 
 
-def _unknown(wire: str, problems: Problems) -> None:
+def _unknown(wire: str, form: Form, problems: Problems) -> None:
     shown = wire if len(wire) <= 80 and wire.isprintable() else ascii(wire[:80])[1:-1]
     if wire in SERVER_OWNED:
         _wrong(problems, shown, "server_owned", "is set by the platform and cannot be sent")
     else:
-        _wrong(problems, shown, "unknown", "is not a field of a task entry")
+        _wrong(problems, shown, "unknown", f"is not a field of {form.name}")
 
 
 def _job_space(found: dict[str, Any], problems: Problems) -> Any:

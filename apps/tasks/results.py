@@ -258,7 +258,9 @@ def _row(task: Task, report: AgentReport, outcome: str, now: datetime) -> Report
 
 def _step(task: Task, report: AgentReport, now: datetime) -> TaskProgressed:
     percent = task.progress if report.percent is None else report.percent
-    return TaskProgressed(key=task.key, org_id=task.org_id, task_id=task.task_id, percent=percent, message=report.message, at=now)
+    return TaskProgressed(
+        key=task.key, org_id=task.org_id, task_id=task.task_id, percent=percent, message=report.message, at=now, parent_key=task.parent_key
+    )
 
 
 def once(read: Callable[[str], OrgConfig]) -> Callable[[str], OrgConfig]:

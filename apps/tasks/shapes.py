@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count
 
-from apps.core import clock
+from apps.core import clock, ids
 from apps.core.redis import RedisDown
 from apps.dsl.models import PolicyRun
-from apps.tasks.models import Assignment, Report, Task, Transition
+from apps.tasks import sub_tasks
+from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.queue import PriorityQueue, item_of
 from apps.tasks.states import OPEN, TERMINAL, TaskStatus
 
@@ -18,10 +20,19 @@ REPORTS_SHOWN = 1000
 """An agent may log without end; a history shows the latest."""
 
 
-def brief(task: Task) -> dict[str, Any]:
-    """What a list shows of a task."""
+def briefs(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """A page of tasks, each with what its sub-tasks come to; one read for them all."""
+    parts = sub_tasks.roll_ups([task.key for task in tasks if task.kind != sub_tasks.SUB_TASK])
+    return [brief(task, parts.get(task.key)) for task in tasks]
+
+
+def brief(task: Task, parts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a list shows of a task. `parts` is what its sub-tasks come to."""
     return {
         "task_id": task.task_id,
+        "kind": task.kind,
+        "parent_task_id": ids.split_task_key(task.parent_key)[1] or None,
+        "sub_tasks": parts,
         "status": task.status,
         "terminal": TaskStatus(task.status) in TERMINAL,
         "reason": task.reason,
@@ -35,7 +46,7 @@ def brief(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "max_attempts": task.max_attempts,
         "agent": task.head_agent_subject_id or None,
-        "progress": task.progress,
+        "progress": parts["progress"] if parts and task.status not in TERMINAL else task.progress,
         "progress_message": task.progress_message,
         "times": {
             "created": clock.iso(task.created_at),
@@ -54,7 +65,7 @@ def brief(task: Task) -> dict[str, Any]:
 def full(task: Task) -> dict[str, Any]:
     """Everything a submitter needs to know of one task."""
     return {
-        **brief(task),
+        **brief(task, None if task.parent_key else sub_tasks.roll_ups([task.key]).get(task.key)),
         "result": task.result,
         "entry": task.entry,
         "assignment": _present_assignment(task),
@@ -91,14 +102,21 @@ def counts(org_id: str) -> dict[str, Any]:
 
 
 def history(key: str) -> list[dict[str, Any]]:
-    """Policy runs, assignments, reports and transitions of a task in the order they happened; four reads."""
+    """Policy runs, assignments, decisions, reports and transitions of a task in the order they happened; five reads."""
     runs = PolicyRun.objects.filter(task_key=key).defer("input").order_by("id")
     assignments = Assignment.objects.filter(task_key=key).order_by("attempt")
+    decisions = Decision.objects.filter(task_key=key).order_by("at", "id")[:REPORTS_SHOWN]
     reports = Report.objects.filter(task_key=key).order_by("-at")[:REPORTS_SHOWN]
     transitions = Transition.objects.filter(task_key=key).order_by("id")
     # Of what happened in one millisecond the cause stands before the move it led to; sorting is stable.
     return sorted(
-        [*map(_run, runs), *map(_assigned, assignments), *map(_report, reversed(list(reports))), *map(_transition, transitions)],
+        [
+            *map(_run, runs),
+            *map(decision, decisions),
+            *map(_assigned, assignments),
+            *map(_report, reversed(list(reports))),
+            *map(_transition, transitions),
+        ],
         key=operator.itemgetter("at"),
     )
 
@@ -143,6 +161,20 @@ def _report(report: Report) -> dict[str, Any]:
         "type": report.kind,
         "outcome": report.outcome,
         "body": report.body,
+    }
+
+
+def decision(made: Decision) -> dict[str, Any]:
+    return {
+        "kind": "decision",
+        "at": clock.iso(made.at),
+        "id": made.id,
+        "decided": made.kind,
+        "outcome": made.outcome,
+        "because": made.because,
+        "actor": made.actor,
+        "details": made.details,
+        "config_version": made.config_version,
     }
 
 

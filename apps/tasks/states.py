@@ -10,6 +10,8 @@ from apps.core.states import StateTable
 class TaskStatus(StrEnum):
     AWAITING_APPROVAL = "awaiting_approval"
     QUEUED = "queued"
+    AWAITING_ASSIGNMENT = "awaiting_assignment"
+    """A person chooses the head agent (execution modes manual and hybrid)."""
     ASSIGNED = "assigned"
     DISPATCHED = "dispatched"
     RUNNING = "running"
@@ -26,7 +28,9 @@ S = TaskStatus
 TASK_STATES: StateTable[TaskStatus] = StateTable(
     {
         S.AWAITING_APPROVAL: frozenset({S.QUEUED, S.REJECTED, S.CANCELLED, S.EXPIRED}),
-        S.QUEUED: frozenset({S.ASSIGNED, S.FAILED, S.CANCELLED, S.EXPIRED}),
+        S.QUEUED: frozenset({S.ASSIGNED, S.AWAITING_ASSIGNMENT, S.FAILED, S.CANCELLED, S.EXPIRED}),
+        # Back to queued: a person leaves the choice to the platform.
+        S.AWAITING_ASSIGNMENT: frozenset({S.ASSIGNED, S.QUEUED, S.CANCELLED, S.EXPIRED}),
         # Back to queued: the publish failed. Failed: it did so on the last attempt.
         S.ASSIGNED: frozenset({S.DISPATCHED, S.QUEUED, S.FAILED, S.CANCELLED, S.EXPIRED}),
         # Back to queued: declined, or the lease was lost.
@@ -43,3 +47,5 @@ TERMINAL = frozenset(status for status in TaskStatus if TASK_STATES.is_terminal(
 OPEN = frozenset(TaskStatus) - TERMINAL
 IN_FLIGHT = frozenset({S.ASSIGNED, S.DISPATCHED, S.RUNNING})
 """An agent has it, or is about to."""
+AWAITING = frozenset({S.AWAITING_APPROVAL, S.AWAITING_ASSIGNMENT, S.AWAITING_VERIFICATION})
+"""A person is asked something."""

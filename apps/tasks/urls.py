@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/v1/tasks/stream", api_streams.OrgStream.as_view()),
     path("api/v1/tasks/summary", api.Summary.as_view()),
     path("api/v1/tasks/<str:task_id>", api.OneTask.as_view()),
+    path("api/v1/tasks/<str:task_id>/sub-tasks", api.SubTasks.as_view()),
     path("api/v1/tasks/<str:task_id>/events", api.Events.as_view()),
     path("api/v1/tasks/<str:task_id>/stream", api_streams.TaskStream.as_view()),
     path("api/v1/tasks/<str:task_id>/cancel", api.Cancel.as_view()),

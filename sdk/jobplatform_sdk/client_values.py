@@ -13,7 +13,7 @@ from jobplatform_sdk.client_errors import BadAnswer, FieldError
 Json = dict[str, Any]
 T = TypeVar("T")
 
-OPEN = ("awaiting_approval", "queued", "assigned", "dispatched", "running", "awaiting_verification")
+OPEN = ("awaiting_approval", "queued", "awaiting_assignment", "assigned", "dispatched", "running", "awaiting_verification")
 TERMINAL = ("completed", "failed", "rejected", "cancelled", "expired")
 STATUSES = OPEN + TERMINAL
 

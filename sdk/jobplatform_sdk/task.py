@@ -19,6 +19,9 @@ class Task:
     task_id: str
     attempt: int
     kind: str = "task"
+    """`task` or `sub_task`."""
+    parent_id: str = ""
+    """Of a sub-task: the task it is a part of."""
     goal: str = ""
     intent: str = ""
     priority: int = 0
@@ -27,6 +30,8 @@ class Task:
     execution_dsl: str = ""
     payload: dict[str, Any] = field(default_factory=dict)
     lease_expires_at: str = ""
+    reviews: tuple[dict[str, Any], ...] = ()
+    """Sent back by the verifier: what he wrote on earlier attempts, oldest first (`review_subject_ids`, `review_data`, `ts`)."""
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -39,21 +44,23 @@ def read_task(envelope: Any, *, org_id: str, task_id: str) -> Task:
         raise BadDelivery("attempt is missing")
     kind = str(envelope.get("event_type", "task"))
     prefix = "sub_task" if kind == "sub_task" else "task"
-    payload = entry.get("task_job_submission_data")
+    payload = entry.get(f"{prefix}_job_submission_data")
     payload = payload if isinstance(payload, dict) else {}
     return Task(
         org_id=org_id,
         task_id=task_id,
         attempt=attempt,
         kind=kind,
+        parent_id=_text(entry, "task_id") if kind == "sub_task" else "",
         goal=_text(entry, f"{prefix}_goal"),
         intent=_text(entry, f"{prefix}_intent"),
         priority=entry.get(f"{prefix}_priority_value") or 0,
         submitter_subject_id=_text(entry, "submitter_subject_id"),
         job_space_id=_text(entry, "job_space_id") or _text(payload, "job_space_id"),
-        execution_dsl=_text(entry, "task_execution_dsl"),
+        execution_dsl=_text(entry, f"{prefix}_execution_dsl"),
         payload=payload,
         lease_expires_at=_text(envelope, "lease_expires_at"),
+        reviews=tuple(note for note in _list(envelope, "task_reviews") if isinstance(note, dict)),
         raw=entry,
     )
 
@@ -61,3 +68,8 @@ def read_task(envelope: Any, *, org_id: str, task_id: str) -> Task:
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _list(document: dict[str, Any], name: str) -> list[Any]:
+    value = document.get(name)
+    return value if isinstance(value, list) else []

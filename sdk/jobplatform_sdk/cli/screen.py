@@ -26,7 +26,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 COLOURS = {
-    "awaiting_approval": "yellow", "assigned": "cyan", "dispatched": "cyan", "running": "cyan", "awaiting_verification": "yellow",
+    "awaiting_approval": "yellow", "awaiting_assignment": "yellow", "assigned": "cyan", "dispatched": "cyan", "running": "cyan",
+    "awaiting_verification": "yellow",
     "completed": "green", "failed": "bold red", "rejected": "red", "cancelled": "magenta", "expired": "red", "invalid": "bold red",
 }  # fmt: skip
 
