@@ -30,7 +30,9 @@ def test_every_path_of_the_tasks_api_is_documented():
 def test_what_to_send_is_shown_by_example():
     body = schema()["paths"]["/internal/process-task"]["post"]["requestBody"]["content"]["application/json"]
     assert body["examples"]["ATask"]["value"]["data"]["task_id"]
-    assert set(body["schema"]["properties"]["data"]["required"]) >= {"task_id", "task_goal", "task_intent", "task_priority_value"}
+    task, sub_task = body["schema"]["properties"]["data"]["oneOf"]
+    assert {"sub_task_id", "task_id", "parent_subject_ids"} <= set(sub_task["required"])
+    assert set(task["required"]) >= {"task_id", "task_goal", "task_intent", "task_priority_value"}
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):

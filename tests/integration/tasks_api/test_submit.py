@@ -219,11 +219,6 @@ def test_a_past_deadline_is_refused(submitter):
     assert Task.objects.count() == 0
 
 
-def test_a_sub_task_is_documented_as_not_implemented(submitter):
-    response = submitter.post(PATH, {"type": "sub_task", "data": {}})
-    assert (response.status_code, response.json()["code"]) == (422, "not_implemented")
-
-
 @pytest.mark.parametrize(("role", "status"), [("submitter", 202), ("operator", 202), ("org_admin", 202)])
 def test_who_may_submit(acme, caller, role, status):
     assert process(caller(role)).status_code == status
