@@ -19,7 +19,7 @@ from apps.agents.facts import TaskFacts
 from apps.agents.presence import AgentState, Presence, PresenceBoard
 from apps.agents.roster import NEW, Standing
 from apps.orgs.config_store import OrgConfig
-from apps.roles.directory import CandidateSubject, RoleDirectory
+from apps.roles.directory import CandidateSubject, Directory, Found, directory
 
 PERSON = "human"
 NOT_A_CANDIDATE = "is not in the candidate pool"
@@ -78,7 +78,13 @@ class CandidatePool:
     What keeps an agent from one task and not from others (a capability it lacks) is in `unfit`.
     """
 
-    def __init__(self, candidates: Iterable[Candidate]) -> None:
+    def __init__(self, candidates: Iterable[Candidate], *, roles: Found | None = None, deadline_s: float = 0) -> None:
+        self.unknown = roles.unknown if roles else ""
+        """Why nobody can say who the candidates are; then there are none, and waiting helps."""
+        self.waits = bool(self.unknown) and not deadline_s
+        """Its tasks keep their place in the queue until somebody can say. With a deadline to be assigned they are looked at."""
+        self.source = roles.source if roles else {}
+        """Where the candidates are known from."""
         self.members: dict[str, Candidate] = {candidate.subject_id: candidate for candidate in candidates}
         willing = [c for c in self.members.values() if not c.bar]
         present = [c for c in willing if c.presence is Presence.PRESENT]
@@ -123,21 +129,26 @@ class AgentCandidatePoolResolver:
     """Resolves pools for one org and one batch: a lane's roles are looked up once, states in one round trip each."""
 
     def __init__(
-        self, org_id: str, config: OrgConfig, *, board: PresenceBoard | None = None, directory: RoleDirectory | None = None
+        self, org_id: str, config: OrgConfig, *, board: PresenceBoard | None = None, directory_: Directory | None = None
     ) -> None:
         self.org_id = org_id
         self.config = config
         self._board = board or PresenceBoard()
-        self._directory = directory or RoleDirectory(org_id)
+        self._directory = directory_ or directory(org_id, config)
 
     def pools(self, lanes: Sequence[str], *, now: datetime) -> dict[str, CandidatePool]:
         """Pool per lane. An agent in several lanes is one Candidate, so its room is shared between them."""
-        subjects = {lane: self._directory.candidates(self.config.candidate_role_type, lane) for lane in lanes}
-        everyone = {subject.subject_id: subject for found in subjects.values() for subject in found}
+        roles = {lane: self._directory.find(self.config.candidate_role_type, lane, now=now) for lane in lanes}
+        everyone = {subject.subject_id: subject for found in roles.values() for subject in found.subjects}
         states = self._board.states(self.org_id, list(everyone), now=now)
         standings = roster.of(self.org_id)
         candidates = {name: self._candidate(subject, states, standings.get(name, NEW)) for name, subject in everyone.items()}
-        return {lane: CandidatePool(candidates[subject.subject_id] for subject in found) for lane, found in subjects.items()}
+        return {
+            lane: CandidatePool(
+                (candidates[subject.subject_id] for subject in found.subjects), roles=found, deadline_s=self.config.assignment_deadline_s
+            )
+            for lane, found in roles.items()
+        }
 
     def _candidate(self, subject: CandidateSubject, states: Mapping[str, AgentState], standing: Standing) -> Candidate:
         state = states[subject.subject_id]

@@ -27,6 +27,8 @@ class HeadAgentResolver:
 
     def resolve(self, facts: TaskFacts, pool: CandidatePool) -> Choice:
         """Choose and reserve room. Raises PoolFull when waiting may help, NoHeadAgent (with every strategy's reason) when not."""
+        if pool.unknown:
+            raise NoHeadAgent(pool.unknown)
         if not facts.only:
             return self._resolve(facts, pool)
         named = pool.narrowed(facts.only)
@@ -65,6 +67,7 @@ class HeadAgentResolver:
             "strategy": choice.strategy,
             "chain": self.chain,
             "config_version": self.config.version,
+            "roles": pool.source,
             "pool_size": len(pool),
             "eligible": {c.subject_id: {"load": c.load, "room": c.room, "presence": c.presence.value} for c in shown},
             "barred": dict(list(pool.barred.items())[:SHOWN]),

@@ -208,6 +208,18 @@ class OrgConfig:
         OrNull(rule=SUBJECT), None, "the head agent of strategy static; must be in the candidate pool")
     candidate_role_type: str = _key(
         WORD, "SCOUTING", "subjects holding a role of this type are candidates for head agent")
+    role_group_url: str | None = _key(
+        OrNull(rule=Url()), None, "role service that says which roles there are; null: the platform's own tables")
+    subject_roles_url: str | None = _key(
+        OrNull(rule=Url()), None, "role service that says who holds them; null: the platform's own tables")
+    role_service_token: str | None = _key(
+        OrNull(rule=Text(pattern=r"[\x21-\x7e]+", most=500, type="bearer token")), None, "sent to role services", secret=True)
+    role_service_timeout_ms: int = _key(
+        Number(least=10, most=10_000, whole=True), 2000, "milliseconds a role service may take")
+    role_service_cache_s: float = _key(
+        Number(least=0, most=3600), 30, "seconds an answer of a role service is used again")
+    role_service_stale_s: float = _key(
+        Number(least=0, most=DAY), 300, "seconds its last answer is still used while it fails; after that tasks wait")
     assignment_deadline_s: float = _key(
         Number(least=0, most=30 * DAY), 0, "seconds a task may wait for an agent before it fails; 0: it fails at once")
     lease_seconds: float = _key(

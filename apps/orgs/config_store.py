@@ -88,10 +88,10 @@ class OrgConfigProvider:
         config_keys.check(key, value)
         return self._change(org_id, key, value, by=by, now=now, if_version=if_version)
 
-    def unset(self, org_id: str, key: str, *, by: str, now: datetime) -> None:
-        """Back to the default. Raises UnknownKey, NotSet, Unavailable."""
+    def unset(self, org_id: str, key: str, *, by: str, now: datetime, if_version: int | None = None) -> None:
+        """Back to the default. Raises UnknownKey, NotSet, StaleVersion, Unavailable."""
         config_keys.find(key)
-        self._change(org_id, key, _NOTHING, by=by, now=now)
+        self._change(org_id, key, _NOTHING, by=by, now=now, if_version=if_version)
 
     def _change(self, org_id: str, key: str, value: Any, *, by: str, now: datetime, if_version: int | None = None) -> int:
         home = router.db_for_write(Org)

@@ -1,10 +1,17 @@
-"""Who could do it: the subjects of one org that hold a role of some type in some job space."""
+"""Who could do it: the subjects of one org that hold a role of some type in some job space. The one door to role services.
+
+`directory(org_id, config)` asks the org's own tables or, when its configuration names role services, those.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
 
+from apps.orgs.config_store import OrgConfig
 from apps.roles.models import EVERY_SPACE, SubjectRole
+from apps.roles.services import RoleServices, RolesUnknown, known_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +23,29 @@ class CandidateSubject:
     capabilities: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    subjects: list[CandidateSubject]
+    unknown: str = ""
+    """Why nobody can say who may do it; then `subjects` is empty and means nothing."""
+    source: dict[str, Any] = field(default_factory=lambda: {"from": "tables"})
+    """How we know, for the record of a decision."""
+
+
+class Directory(Protocol):
+    def find(self, role_type: str, job_space_id: str = EVERY_SPACE, *, now: datetime) -> Found:
+        """Sorted by id. Never raises for a role service that fails: `unknown` says so."""
+        ...
+
+
 class RoleDirectory:
+    """The org's own tables."""
+
     def __init__(self, org_id: str) -> None:
         self.org_id = org_id
+
+    def find(self, role_type: str, job_space_id: str = EVERY_SPACE, *, now: datetime) -> Found:
+        return Found(subjects=self.candidates(role_type, job_space_id))
 
     def candidates(self, role_type: str, job_space_id: str = EVERY_SPACE) -> list[CandidateSubject]:
         """Active subjects holding a role of `role_type` that counts in `job_space_id`, sorted by id; one query.
@@ -39,3 +66,33 @@ class RoleDirectory:
             CandidateSubject(subject_id=subject_id, subject_type=kind, role_ids=tuple(sorted(roles)), capabilities=capabilities)
             for subject_id, (kind, capabilities, roles) in sorted(found.items())
         ]
+
+
+class ServiceDirectory:
+    """Role services. What our own tables know of a subject still counts: an inactive one is never chosen."""
+
+    def __init__(self, services: RoleServices) -> None:
+        self._services = services
+
+    def find(self, role_type: str, job_space_id: str = EVERY_SPACE, *, now: datetime) -> Found:
+        try:
+            known = self._services.holders(role_type, job_space_id, now=now)
+        except RolesUnknown as unknown:
+            return Found(subjects=[], unknown=unknown.sentence, source={"from": "service", "problem": unknown.sentence})
+        ours = known_here(self._services.org_id, [holder.subject_id for holder in known.holders])
+        subjects = []
+        for holder in known.holders:
+            active, capabilities = ours.get(holder.subject_id, (True, ()))
+            if active:
+                subjects.append(
+                    CandidateSubject(
+                        subject_id=holder.subject_id, subject_type=holder.subject_type, role_ids=holder.role_ids, capabilities=capabilities
+                    )
+                )
+        return Found(subjects=subjects, source=known.source())
+
+
+def directory(org_id: str, config: OrgConfig) -> Directory:
+    if config.role_group_url or config.subject_roles_url:
+        return ServiceDirectory(RoleServices(org_id, config))
+    return RoleDirectory(org_id)

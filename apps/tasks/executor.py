@@ -358,6 +358,8 @@ def _room(pool: CandidatePool) -> int:
     A few more than there is room for: the agents with room may be barred from the task at the head, and those behind
     it need not wait for that. What finds no room goes back to its place.
     """
+    if pool.waits:
+        return 0
     if not pool.lasting:
         return BATCH
     return min(pool.free + SLACK, BATCH) if pool.free else 0

@@ -55,6 +55,26 @@ def test_a_change_over_a_version_that_is_no_more_is_a_conflict(client, admin):
     assert post(client, PATH, {"value": "auction", "version": 1}, admin).json()["version"] == 2
 
 
+def test_the_version_may_come_as_an_etag_too(client, admin):
+    """If-Match, for setting and for going back to the default."""
+
+    def send(method, path, body=b"", **headers):
+        return client.generic(method, path, body, "application/json", headers={**admin, **headers})
+
+    set_ = b'{"value": "static"}'
+    assert send("POST", PATH, set_, **{"If-Match": '"0"'}).status_code == 200
+    assert client.get(PATH, headers=admin).headers["ETag"] == '"1"'
+    assert send("POST", PATH, set_, **{"If-Match": '"0"'}).status_code == 409
+    assert send("POST", PATH, b'{"value": "auction", "version": 1}', **{"If-Match": '"2"'}).status_code == 422
+    for wrong in ('"x"', '"1", "2"', "W/1", "-1", "9" * 30):
+        assert send("POST", PATH, set_, **{"If-Match": wrong}).json()["errors"][0]["field"] == "If-Match"
+    default = "/api/v1/org-config/agent_resolution_strategy"
+    assert send("DELETE", default, **{"If-Match": '"0"'}).status_code == 409
+    assert OrgConfigParameter.objects.get().value == "static"
+    assert send("DELETE", default, **{"If-Match": '"1"'}).status_code == 204
+    assert send("POST", PATH, set_, **{"If-Match": "*"}).json()["version"] == 1
+
+
 @pytest.mark.parametrize("key", ["agent_resolution_strategy", "nonsense", "x" * 1000, "a%00b", "..", "💥", "a%0Ab", "value.$where"])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_another_org_is_answered_exactly_as_one_that_does_not_exist(client, admin, key, method):

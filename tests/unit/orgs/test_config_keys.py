@@ -24,6 +24,8 @@ FITS = {
     "agent_prefetch": [0, 0.5, 10],
     "verification_required": [True, False],
     "task_timeline_default_s": [None, 3600],
+    "role_group_url": [None, "https://roles.example.com/role-group", "http://policies.corp:8443/x"],
+    "role_service_token": [None, "abc.def-123"],
     "outbound_allow": [[], ["10.0.0.5"], ["10.0.0.5:8443", "policies.corp:8443"]],
     "fair_share_weight": [0.01, 1, 2.5, 1000],
     "max_inflight": [None, 1, 1_000_000],
@@ -51,6 +53,8 @@ WRONG = {
     "paused_job_spaces": [None, "reports", [""], ["a", "a"], ["a\nb"], ["x"] * 101],
     "verification_required": [0, 1, "true", None],
     "dsl_timeout_ms": [9, 5001, 200.5],
+    "role_service_token": ["", "a b", "a\nb", "é", 7, "x" * 501],
+    "role_service_cache_s": [-1, 3601, "5", None],
     "outbound_allow": [None, "10.0.0.5", ["127.0.0.1"], ["policies.corp"], ["*"], [7], ["10.0.0.5", "10.0.0.5"]],
 }
 
