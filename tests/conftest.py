@@ -7,13 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 
 from tests import services
+from tests.lying_server import LyingServer
 
 # Two cores and many processes: how long an example takes says nothing about the code.
 examples.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -95,3 +97,22 @@ def nats(nats_process: services.Server, settings) -> Iterator[str]:
 def admin_user(db, django_user_model):
     """For `admin_client`, which logs in without a password; hashing one takes a second."""
     return django_user_model.objects.create_superuser(username="admin", password=None)
+
+
+@pytest.fixture
+def serve(settings) -> Iterator[Callable[..., LyingServer]]:
+    """`serve(speak)` starts an HTTP server that says what a test wants, on loopback, which is open to orgs then."""
+    from apps.core import outbound
+
+    settings.OUTBOUND_ALLOW = ["127.0.0.1", "localhost"]
+    started: list[LyingServer] = []
+
+    def start(speak: Callable[..., bool | None], **how: Any) -> LyingServer:
+        started.append(LyingServer(speak, **how))
+        return started[-1]
+
+    outbound.reset()
+    yield start
+    outbound.reset()
+    for server in started:
+        server.close()

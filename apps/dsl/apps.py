@@ -3,3 +3,8 @@ from django.apps import AppConfig
 
 class DslConfig(AppConfig):
     name = "apps.dsl"
+
+    def ready(self) -> None:
+        from apps.dsl import config_check
+
+        config_check.connect()

@@ -45,3 +45,18 @@ def task_facts(entry: dict[str, Any], *, org_id: str = "") -> dict[str, Any]:
         "metadata": steering,
         "payload": payload,
     }
+
+
+def task_of(given: dict[str, Any]) -> dict[str, Any]:
+    """From what people write in tests and on the command line: a TaskEntry, bare or as {"type", "data"}, or the short
+    names. What is missing is empty, as for a real task."""
+    if "type" in given and isinstance(given.get("data"), dict):
+        given = given["data"]
+    if any(name.startswith(_WIRE) for name in given):
+        return task_facts(given)
+    return {**task_facts({}), **given}
+
+
+_WIRE = tuple(
+    f"{kind}_{name}" for kind in ("task", "sub_task") for name in ("goal", "intent", "priority", "job_sub", "behavior", "steer", "stree")
+)

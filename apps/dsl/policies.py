@@ -25,19 +25,25 @@ class Policy:
     override: tuple[str, ...]
     """Path in the TaskEntry (wire names) that names another script for one task."""
     on_error: str
-    """What the platform does when the script fails or answers nonsense."""
+    """What the platform does when the script is missing, slow or wrong, unless the org says otherwise."""
+    on_error_key: str
+    """Org config key that says otherwise, within bounds that never let a task in."""
 
 
 POLICIES: dict[Hook, Policy] = {
     policy.hook: policy
     for policy in (
         Policy(hook=Hook.APPROVAL, function="approve", arguments=("task",), config_key="approval_dsl_id",
-               override=("task_op_convertor_dsl_id",), on_error="hold the task for a person (awaiting_approval); never accept"),
+               override=("task_op_convertor_dsl_id",), on_error="hold the task for a person (awaiting_approval); never accept",
+               on_error_key="approval_on_error"),
         Policy(hook=Hook.PRIORITY, function="prioritize", arguments=("task",), config_key="priority_assigner_dsl_id",
-               override=("task_behavior_dsl_map", "priority_assigner_dsl_id"), on_error="the submitter's own priority"),
+               override=("task_behavior_dsl_map", "priority_assigner_dsl_id"), on_error="the submitter's own priority",
+               on_error_key="priority_on_error"),
         Policy(hook=Hook.AUCTION_INPUT, function="auction", arguments=("task",), config_key="auction_input_dsl_id",
-               override=("task_behavior_dsl_map", "auction_input_dsl_id"), on_error="the next strategy in agent_resolution_fallbacks"),
+               override=("task_behavior_dsl_map", "auction_input_dsl_id"), on_error="the next strategy in agent_resolution_fallbacks",
+               on_error_key="auction_input_on_error"),
         Policy(hook=Hook.PLAN_RETRIEVE, function="select", arguments=("task", "candidates"), config_key="plan_retrieve_dsl_id",
-               override=("task_behavior_dsl_map", "plan_retrieve_dsl_id"), on_error="the next strategy in agent_resolution_fallbacks"),
+               override=("task_behavior_dsl_map", "plan_retrieve_dsl_id"), on_error="the next strategy in agent_resolution_fallbacks",
+               on_error_key="plan_retrieve_on_error"),
     )
 }

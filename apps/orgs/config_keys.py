@@ -139,7 +139,7 @@ class Url:
             # Which of the open hosts this org names is seen when it is called.
             outbound.check_url(value, allow=settings.OUTBOUND_ALLOW)
         except outbound.UnsafeUrl as unsafe:
-            return unsafe.message
+            return unsafe.message if unsafe.message.startswith("must") else f"must be a URL the platform may call; it {unsafe.message}"
         return None
 
     def schema(self) -> dict[str, Any]:
@@ -160,8 +160,12 @@ class OpenHost:
         return {"type": "string", "maxLength": 260, "minLength": 1}
 
 
-SCRIPT = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*", most=120, type="script id such as approval/default")
+SCRIPT = Text(
+    pattern=r"(remote:)?[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*(@[1-9][0-9]{0,8})?", most=120,
+    type="script id such as approval/default",
+)  # fmt: skip
 SUBJECT = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="subject id")
+SECRET = Text(pattern=r"[!-~]{16,}", most=200, type="secret (printable ASCII, 16 characters or more)")
 WORD = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*", most=64, type="word")
 SPACE = Text(pattern=r"[^\x00-\x1f\x7f]+", most=180, type="job space id")
 SENTENCE = Text(pattern=r"[^\x00-\x1f\x7f]+", most=500, type="sentence")
@@ -230,6 +234,26 @@ class OrgConfig:
         Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one, up to 300")
     dsl_timeout_ms: int = _key(
         Number(least=10, most=5000, whole=True), 200, "milliseconds a policy script may take")
+    dsl_execution: str = _key(
+        Choice(options=("local", "remote")), "local", "where scripts run; those called remote:<name> always run at dsl_remote_url")
+    dsl_remote_url: str | None = _key(
+        OrNull(rule=Url()), None, "service that answers remote policies")
+    dsl_remote_secret: str | None = _key(
+        OrNull(rule=SECRET), None, "signs what is sent to dsl_remote_url", secret=True)
+    dsl_remote_signed_answers: bool = _key(
+        Flag(), False, "believe the service only when it signs its answers with dsl_remote_secret")
+    dsl_remote_timeout_ms: int = _key(
+        Number(least=50, most=10_000, whole=True), 2000, "milliseconds a remote policy may take")
+    approval_on_error: str = _key(
+        Choice(options=("hold", "reject")), "hold", "a task whose approval policy fails waits for a person, or is rejected")
+    priority_on_error: int | None = _key(
+        OrNull(rule=Number(least=-1000, most=1000, whole=True)), None, "priority when its policy fails; null: the submitter's own")
+    auction_input_on_error: str = _key(
+        Choice(options=("fallback", "fail")), "fallback", "when the script of auctions fails: the next strategy, or no agent")
+    plan_retrieve_on_error: str = _key(
+        Choice(options=("fallback", "fail")), "fallback", "when the script that picks the agent fails: the next strategy, or no agent")
+    policy_activation_needs_other_person: bool = _key(
+        Flag(), False, "a version of a policy script is activated by somebody else than who wrote it")
     agent_delivery: str = _key(
         Choice(options=("jetstream", "plain")), "jetstream", "plain: the plain NATS subject of existing agents, at most once")
     default_agent_slots: int = _key(

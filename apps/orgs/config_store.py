@@ -31,7 +31,7 @@ from django.db.models import F
 
 from apps.core import redis
 from apps.core.errors import Conflict, Missing, Unavailable
-from apps.orgs import config_keys
+from apps.orgs import config_checks, config_keys
 from apps.orgs.audit import record
 from apps.orgs.config_keys import TABLE, OrgConfig
 from apps.orgs.models import Change, Org, OrgConfigParameter
@@ -84,8 +84,9 @@ class OrgConfigProvider:
     def set(self, org_id: str, key: str, value: Any, *, by: str, now: datetime, if_version: int | None = None) -> int:
         """Set `key` and give the row's new version. With `if_version`, only over that version (0: not set yet).
 
-        Raises UnknownKey, WrongValue, NotSet (no such org), StaleVersion, Unavailable."""
+        Raises UnknownKey, WrongValue, NotSet (no such org), StaleVersion, Unavailable, or what a check of the key says."""
         config_keys.check(key, value)
+        config_checks.run(org_id, key, value)
         return self._change(org_id, key, value, by=by, now=now, if_version=if_version)
 
     def unset(self, org_id: str, key: str, *, by: str, now: datetime, if_version: int | None = None) -> None:

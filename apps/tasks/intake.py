@@ -175,7 +175,7 @@ class TaskIntake:
         for case, decision in zip(asked, self._decide(Hook.APPROVAL, requests, now), strict=True):
             if decision.script_id:
                 case.runs.append(decision.row())
-            case.status, case.reason = _approval(case.entry, decision)
+            case.status, case.reason = _approval(case.entry, decision, on_error=config.approval_on_error)
 
     def _prioritize(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
         """Those that wait for a person too: approved, they must find their place without a second visit here."""
@@ -187,7 +187,9 @@ class TaskIntake:
         requests = [_request(cases[key], config, script) for key, script in scripts.items()]
         for key, decision in zip(scripts, self._decide(Hook.PRIORITY, requests, now), strict=True):
             cases[key].runs.append(decision.row())
-            if not decision.error and decision.output is not None:
+            if decision.error and config.priority_on_error is not None:
+                cases[key].priority = config.priority_on_error
+            elif not decision.error and decision.output is not None:
                 cases[key].priority = max(PRIORITY_MIN, min(PRIORITY_MAX, decision.output["priority"]))
 
     def _decide(self, hook: Hook, requests: list[PolicyRequest], now: datetime) -> list[PolicyDecision]:
@@ -244,13 +246,15 @@ def _request(case: _Case, config: OrgConfig, script_id: str | None) -> PolicyReq
         input={"task": case.facts},
         timeout_ms=config.dsl_timeout_ms,
         config_version=config.version,
+        config=config,
     )
 
 
-def _approval(entry: TaskEntry, decision: PolicyDecision) -> tuple[TaskStatus, str]:
+def _approval(entry: TaskEntry, decision: PolicyDecision, *, on_error: str = "hold") -> tuple[TaskStatus, str]:
     """Only an `accepted` that is exactly true lets a task in; what is missing, slow or wrong waits for a person."""
     if decision.error:
-        return TaskStatus.AWAITING_APPROVAL, _clip(f"the approval policy {decision.script_id} gave no verdict: {decision.error}")
+        failed = TaskStatus.REJECTED if on_error == "reject" else TaskStatus.AWAITING_APPROVAL
+        return failed, _clip(f"the approval policy {decision.script_id} gave no verdict: {decision.error}")
     if decision.output is None:
         return TaskStatus.AWAITING_APPROVAL, "no approval policy is configured"
     accepted, reason = decision.output.get("accepted"), decision.output.get("reason") or ""

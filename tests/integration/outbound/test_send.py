@@ -13,7 +13,7 @@ import trustme
 
 from apps.core import outbound
 from apps.core.outbound import OutboundFailed, send
-from tests.integration.outbound.lying_server import OK, dripping, saying
+from tests.lying_server import OK, dripping, saying
 
 LOOPBACK = ["127.0.0.1", "localhost"]
 

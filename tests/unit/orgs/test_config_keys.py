@@ -9,7 +9,17 @@ import pytest
 from apps.orgs.config_keys import TABLE, Key, OrgConfig, Text, UnknownKey, WrongValue, check, config_of
 
 FITS = {
-    "approval_dsl_id": [None, "approval/default", "a", "team-1/approve_v2.1"],
+    "approval_dsl_id": [None, "approval/default", "a", "team-1/approve_v2.1", "remote:gate", "remote:risk/gate@3"],
+    "dsl_execution": ["local", "remote"],
+    "dsl_remote_url": [None, "https://policies.example.com/answer", "http://10.0.0.5:8080/", "https://policies.corp:8443/x"],
+    "dsl_remote_secret": [None, "sixteen-letters!", "whsec_dGhlIHNlY3JldCBvZiBhY21l"],
+    "dsl_remote_signed_answers": [True, False],
+    "dsl_remote_timeout_ms": [50, 10_000],
+    "approval_on_error": ["hold", "reject"],
+    "priority_on_error": [None, -1000, 0, 1000],
+    "auction_input_on_error": ["fallback", "fail"],
+    "plan_retrieve_on_error": ["fallback", "fail"],
+    "policy_activation_needs_other_person": [True, False],
     "agent_resolution_strategy": ["static", "least_loaded", "round_robin", "auction", "plan+retrieve"],
     "agent_resolution_fallbacks": [[], ["static", "round_robin"]],
     "static_head_agent_subject_id": [None, "agent-a", "acme:ada lovelace", "ünïcode 💡"],
@@ -36,8 +46,16 @@ FITS = {
     "queue_paused": [None, "the vault moves on Saturday — back on Monday"],
     "paused_job_spaces": [[], ["reports", "ünïcode 💡"]],
 }
-WRONG = {
-    "approval_dsl_id": ["", "/x", "x/", "a//b", "../x", "a/../b", "a b", "a\n", "é", "x" * 121, 1, True, [], {}, "http://x"],
+WRONG = {  # fmt: skip
+    "approval_dsl_id": ["", "/x", "x/", "a//b", "../x", "a/../b", "a b", "a\n", "é", "x" * 121, 1, True, [], {}, "http://x", "remote:",
+                        "remote:remote:x", "a@0", "a@", "other:x"],
+    "dsl_execution": ["REMOTE", None, ""],
+    "dsl_remote_url": ["", "policies.example.com", "https://127.0.0.1/", "https://policies.corp/", "http://x:y@example.com/", 7],
+    "dsl_remote_secret": ["", "short", "with a blank in the middle", "x" * 201, 7],
+    "dsl_remote_timeout_ms": [49, 10_001, 100.5],
+    "approval_on_error": ["accept", "queue", None, ""],
+    "priority_on_error": ["high", 1001, 0.5, True],
+    "auction_input_on_error": ["accept", None],
     "agent_resolution_strategy": [None, "", "AUCTION", "auction ", 0, ["auction"]],
     "agent_resolution_fallbacks": [None, "static", ["nonsense"], ["static", "static"], [None], {}],
     "static_head_agent_subject_id": ["", "a\nb", "x" * 181, 7],

@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.dsl import answers
 from apps.dsl.engine import Evaluation, engine, sha256
-from apps.dsl.facts import task_facts
+from apps.dsl.facts import task_of
 from apps.dsl.policies import POLICIES, Hook
 
 EXAMPLE = {
@@ -79,12 +79,6 @@ def _json(path: Path) -> Any:
 
 
 def _task(given: Any) -> dict[str, Any]:
-    if isinstance(given, dict) and isinstance(given.get("data"), dict) and "type" in given:
-        given = given["data"]
     if not isinstance(given, dict):
         raise CommandError("the input must be a JSON object")
-    is_entry = any(name.startswith(("task_goal", "sub_task_goal", "task_priority", "sub_task_priority")) for name in given)
-    if is_entry:
-        return task_facts(given)
-    # Already in the short names; what is missing is empty, as for a real task.
-    return {**task_facts({}), **given}
+    return task_of(given)
