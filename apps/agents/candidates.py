@@ -8,10 +8,13 @@ task, does not.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from apps.agents import cards, roster
 from apps.agents.cards import Card
@@ -25,6 +28,8 @@ PERSON = "human"
 NOT_A_CANDIDATE = "is not in the candidate pool"
 MANY = 2**53
 """Room of an agent whose load is not bounded."""
+SHOWN = 20
+"""Candidates listed one by one in a decision; larger pools are counted."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,10 +80,12 @@ class Candidate:
 class CandidatePool:
     """The candidates of one lane. `eligible` may get work now if they have room; `barred` says why the others may not.
 
-    What keeps an agent from one task and not from others (a capability it lacks) is in `unfit`.
+    What keeps an agent from one task and not from others (a capability it lacks) is in `unfit`. Choosing the least loaded
+    costs the logarithm of the pool: a heap whose entries are brought up to date when they come up.
     """
 
-    def __init__(self, candidates: Iterable[Candidate], *, roles: Found | None = None, deadline_s: float = 0) -> None:
+    def __init__(self, candidates: Iterable[Candidate], *, lane: str = "", roles: Found | None = None, deadline_s: float = 0) -> None:
+        self.lane = lane
         self.unknown = roles.unknown if roles else ""
         """Why nobody can say who the candidates are; then there are none, and waiting helps."""
         self.waits = bool(self.unknown) and not deadline_s
@@ -108,15 +115,71 @@ class CandidatePool:
     def free(self) -> int:
         return sum(candidate.free for candidate in self.eligible)
 
-    def narrowed(self, only: Sequence[str]) -> CandidatePool:
-        """The pool of a sub-task that names whom it is for: the same candidates and the same room. Whoever is named and is no
-        candidate is barred, with that as the reason."""
-        named = CandidatePool(self.members[name] for name in only if name in self.members)
-        named.barred.update({name: NOT_A_CANDIDATE for name in only if name not in self.members})
-        return named
-
     def take(self, candidate: Candidate) -> None:
         candidate.load += 1
+
+
+    @cached_property
+    def _heap(self) -> list[tuple[float, int, str]]:
+        heap = [_weight(candidate) for candidate in self.eligible]
+        heapq.heapify(heap)
+        return heap
+
+    def lightest(self, accepts: Callable[[Candidate], bool] | None = None) -> Candidate | None:
+        """The eligible candidate with the smallest share of its room in use that has room and is accepted; ties by load,
+        then by subject id."""
+        heap, aside, found = self._heap, [], None
+        while heap:
+            candidate = self.members[heap[0][2]]
+            if heap[0] != (now := _weight(candidate)):  # it got work since: to its new place
+                heapq.heapreplace(heap, now)
+            elif candidate.fullness >= 1.0:
+                break  # nobody after it has room
+            elif candidate.free and (accepts is None or accepts(candidate)):
+                found = candidate
+                break
+            else:
+                aside.append(heapq.heappop(heap))
+        for entry in aside:
+            heapq.heappush(heap, entry)
+        return found
+
+    @cached_property
+    def _first(self) -> list[Candidate]:
+        """The least loaded as the batch began."""
+        return heapq.nsmallest(SHOWN, self.eligible, key=_weight)
+
+    @cached_property
+    def _barred_shown(self) -> dict[str, str]:
+        return dict(list(self.barred.items())[:SHOWN])
+
+    @cached_property
+    def _barred_by_reason(self) -> dict[str, dict[str, Any]]:
+        reasons: dict[str, dict[str, Any]] = {}
+        for agent, why in self.barred.items():
+            entry = reasons.setdefault(why, {"count": 0, "agents": []})
+            entry["count"] += 1
+            if entry["count"] <= SHOWN:
+                entry["agents"].append(agent)
+        return reasons
+
+    def shown(self) -> dict[str, Any]:
+        """The pool as a decision records it: counts, the first of the eligible, and everybody excluded by reason."""
+        return {
+            "size": len(self.members),
+            "eligible_count": len(self.eligible),
+            "eligible": {c.subject_id: {"load": c.load, "room": _finite(c.room), "presence": c.presence.value} for c in self._first},
+            "barred": self._barred_shown,
+            "barred_by_reason": self._barred_by_reason,
+        }
+
+
+def _weight(candidate: Candidate) -> tuple[float, int, str]:
+    return candidate.fullness, candidate.load, candidate.subject_id
+
+
+def _finite(room: float) -> float | None:
+    return None if math.isinf(room) else room
 
 
 def _bar(candidate: Candidate) -> str:
@@ -145,7 +208,10 @@ class AgentCandidatePoolResolver:
         candidates = {name: self._candidate(subject, states, standings.get(name, NEW)) for name, subject in everyone.items()}
         return {
             lane: CandidatePool(
-                (candidates[subject.subject_id] for subject in found.subjects), roles=found, deadline_s=self.config.assignment_deadline_s
+                (candidates[subject.subject_id] for subject in found.subjects),
+                lane=lane,
+                roles=found,
+                deadline_s=self.config.assignment_deadline_s,
             )
             for lane, found in roles.items()
         }

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.agents.market.records import Auction as Auction
+from apps.agents.market.records import Bid as Bid
 from apps.core import clock
 
 ID_LENGTH = 255

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from apps.dsl.policies import Hook
 
 REASON_LENGTH = 2000
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
 SUBJECT_ID_LENGTH = 180
-RULES = ("first_price", "second_price")
-BID_WINDOW_MS = (10, 60_000)
+RULES = ("first_price", "second_price", "weighted")
+WEIGHTS = ("price", "eta", "confidence", "load", "reputation", "calibration")
+BID_WINDOW_MS = (10, 10_000)
 MIN_BIDS = (0, 1000)
+MAX_CANDIDATES = (1, 10_000)
+NUMBER_MAX = 1e12
+BRIEF_BYTES = 8192
+CAPABILITIES_MAX = 100
 
 
 class BadAnswer(Exception):
@@ -47,20 +54,35 @@ def _priority(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
 def _auction_input(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
     if "capabilities" in answer:
         names = answer["capabilities"]
-        if type(names) is not list or any(type(name) is not str or not name for name in names):
+        if type(names) is not list or len(names) > CAPABILITIES_MAX or any(type(name) is not str or not name for name in names):
             raise BadAnswer("`capabilities` must be a list of names")
     if "bid_window_ms" in answer:
         _whole(answer, "bid_window_ms", *BID_WINDOW_MS)
     if "min_bids" in answer:
         _whole(answer, "min_bids", *MIN_BIDS)
-    if answer.get("reserve_price") is not None and not (_is_number(answer["reserve_price"]) and answer["reserve_price"] >= 0):
-        raise BadAnswer("`reserve_price` must be a number from 0, or None")
-    if "weights" in answer:
-        weights = answer["weights"]
-        if type(weights) is not dict or not all(_is_number(weight) for weight in weights.values()):
-            raise BadAnswer("`weights` must be a dict of numbers")
+    if answer.get("max_candidates") is not None:
+        _whole(answer, "max_candidates", *MAX_CANDIDATES)
+    for name, most in (("reserve_price", NUMBER_MAX), ("max_eta_s", NUMBER_MAX)):
+        if answer.get(name) is not None and not _is_number(answer[name], most):
+            raise BadAnswer(f"`{name}` must be a number from 0, or None")
+    for name in ("min_confidence", "min_reputation"):
+        if name in answer and not _is_number(answer[name], 1):
+            raise BadAnswer(f"`{name}` must be a number from 0 to 1")
     if "rule" in answer and answer["rule"] not in RULES:
         raise BadAnswer(f"`rule` must be one of {', '.join(RULES)}")
+    if "weights" in answer:
+        _weights(answer["weights"])
+    if "brief" in answer and (type(answer["brief"]) is not dict or len(orjson.dumps(answer["brief"])) > BRIEF_BYTES):
+        raise BadAnswer(f"`brief` must be a dict of at most {BRIEF_BYTES} bytes as JSON")
+
+
+def _weights(weights: Any) -> None:
+    if type(weights) is not dict or not all(_is_number(weight, NUMBER_MAX) for weight in weights.values()):
+        raise BadAnswer("`weights` must be a dict of numbers from 0")
+    if unknown := [name for name in weights if name not in WEIGHTS]:
+        raise BadAnswer(f"`weights` may hold {', '.join(WEIGHTS)}, not {unknown[0][:40]!r}")
+    if weights and not any(weights.values()):
+        raise BadAnswer("`weights` must not all be 0")
 
 
 def _plan_retrieve(answer: dict[str, Any], inputs: dict[str, Any]) -> None:
@@ -95,8 +117,9 @@ def _text(answer: dict[str, Any], name: str, *, default: str | None, length: int
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+def _is_number(value: Any, most: float) -> bool:
+    """From 0 to `most`; not-a-number is neither."""
+    return type(value) in (int, float) and 0 <= value <= most
 
 
 def _kind(value: Any) -> str:

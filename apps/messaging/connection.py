@@ -20,6 +20,7 @@ from django.conf import settings
 from nats.aio.msg import Msg
 
 from apps.messaging import streams, subjects
+from apps.messaging.asking import Asker, Round
 from apps.messaging.credentials import platform_credentials
 from apps.messaging.streams import Standing
 from jobplatform_sdk.link import Link, LinkDown, Listening, NobodyThere, NotStored, Outgoing
@@ -57,6 +58,7 @@ class Wire:
         self._loop = asyncio.new_event_loop()
         self._link = Link(url, name=f"{name}@{socket.gethostname()}:{os.getpid()}", options=options)
         self._link.on_up(self._came_up)
+        self._asker = Asker(self._link)
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._flushing = False
         self._agents_seen: dict[str, float] = {}
@@ -155,6 +157,11 @@ class Wire:
             if not self._outbox or self._flushing:  # whoever adds from now on starts a flush of their own
                 return
             self._flushing = True
+
+    def ask(self, rounds: Sequence[Round]) -> list[float]:
+        """Ask many at once (`asking.py`): back when each round is complete or its time is up; milliseconds each took. WireDown."""
+        longest = max((each.seconds for each in rounds), default=0.0)
+        return self._wait_for(self._asker.ask(rounds), longest + 2 * CALL_SECONDS)
 
     def subscribe(
         self,

@@ -210,6 +210,10 @@ class OrgConfig:
         ListOf(each=Choice(options=STRATEGIES)), (), "strategies to try, in order, when the first finds nobody")
     static_head_agent_subject_id: str | None = _key(
         OrNull(rule=SUBJECT), None, "the head agent of strategy static; must be in the candidate pool")
+    auction_service_url: str | None = _key(
+        OrNull(rule=Url()), None, "auctions are held by this service instead of by calling the agents; null: by calling them")
+    auction_service_timeout_ms: int = _key(
+        Number(least=50, most=10_000, whole=True), 2000, "milliseconds the auction service may take")
     candidate_role_type: str = _key(
         WORD, "SCOUTING", "subjects holding a role of this type are candidates for head agent")
     role_group_url: str | None = _key(

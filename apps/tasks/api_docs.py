@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
+from apps.orgs.config_keys import STRATEGIES
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.parser import ID_LENGTH, TASK_ID_RULE
 from apps.tasks.states import TaskStatus
@@ -47,8 +48,11 @@ ENTRY = _object(
         "task_job_submission_data": _object(description="free payload for the agent"),
         "task_op_convertor_dsl_id": _nullable(_string("approval script for this task")),
         "task_behavior_dsl_map": _object(
-            {name: _nullable(_string()) for name in ("priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id")},
-            "scripts for this task instead of the org's",
+            {
+                **{name: _nullable(_string()) for name in ("priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id")},
+                "agent_resolution_strategy": _nullable(_string("how the head agent is chosen", enum=list(STRATEGIES))),
+            },
+            "scripts and strategy for this task instead of the org's",
         ),
         "task_contracts_map": _object(description="contracts that govern the task"),
         "task_streeability_data": _object(description="steering data (also spelled `task_steerability_data`)"),

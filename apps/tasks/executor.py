@@ -13,19 +13,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import models
+
 from apps.agents.agent_queue import AgentQueueClient, Dispatch
 from apps.agents.candidates import AgentCandidatePoolResolver, CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.holds import Hold, Holds
+from apps.agents.market.floor import Asking, begun, carried_out, floor, together
 from apps.agents.resolver import HeadAgentResolver
-from apps.agents.strategies.base import NoHeadAgent, PoolFull
-from apps.core import background, clock, ids, observe
+from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
+from apps.core import background, bulk, clock, ids, observe
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks.contests import ContestDesk
 from apps.tasks.entries import needs
-from apps.tasks.models import Assignment, Task
+from apps.tasks.models import Assignment, Decision, Task
 from apps.tasks.queue import Claim, PriorityQueue, Share, View, item_of, place_of
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
@@ -39,8 +42,6 @@ BATCH = 200
 CONTENDED_BATCH = 50
 """While several orgs have work, batches are short: a task that comes waits for the batch under way."""
 SLACK = 8
-ASKING = frozenset({"auction", "plan+retrieve"})
-"""Strategies that may take their time."""
 WITHDRAWN = frozenset({TaskStatus.QUEUED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})
 """A task that is there now will not take what its agent of a moment ago does."""
 ALIVE_SECONDS = 5.0
@@ -66,6 +67,9 @@ class Batch:
 
     config: OrgConfig
     claims: dict[str, Claim]
+    tasks: dict[str, Task] = field(default_factory=dict)
+    records: list[models.Model] = field(default_factory=list)
+    """Rows of the auctions held."""
     settled: list[Claim] = field(default_factory=list)
     deferred: list[Claim] = field(default_factory=list)
     released: list[Claim] = field(default_factory=list)
@@ -112,6 +116,7 @@ class JobExecutor:
         """One batch over all orgs; answers how many tasks left the queue."""
         if not self.agent_queue.ready():
             return 0  # claiming what cannot be published would only use up attempts
+        floor().record_late(now=now)
         view = self.queue.look(now=now)
         done = ContestDesk(store=self.store, queue=self.queue).decide(view.contests, now=now)
         configs = self.configs.of_many(waiting.org_id for waiting in view.waiting) if view.waiting else {}
@@ -150,18 +155,51 @@ class JobExecutor:
         return pools
 
     def _run(self, group: Mapping[str, Batch], pools: Mapping[str, dict[str, CandidatePool]], now: datetime) -> int:
-        """Batches of several orgs: chosen org by org, written and published together."""
-        moves: list[Move] = []
+        """Batches of several orgs, written and published together: first what can be decided without asking anybody, then,
+        after one wait for all of it, what agents or services had to be asked about."""
         observe.DISPATCH_TASKS.observe(sum(len(batch.claims) for batch in group.values()))
         with observe.DISPATCH_SECONDS.time():
+            asking: dict[str, Asking[dict[str, Outcome]]] = {}
+            found: dict[str, dict[str, Outcome]] = {}
             for org_id, batch in group.items():
                 with observe.DECISION_SECONDS.time(batch.config.agent_resolution_strategy):
-                    chosen = self._choose(batch, pools[org_id], now)
-                _count(batch, chosen)
-                moves += self._still_ours(batch, chosen, now)
-            self._assign(group.values(), moves, now)
-            self._publish(group.values(), now)
+                    begun = self._begin(batch, pools[org_id], now)
+                    found |= {org_id: begun} if isinstance(begun, dict) else {}
+                    asking |= {} if isinstance(begun, dict) else {org_id: begun}
+            self._finish({org_id: group[org_id] for org_id in found}, found, now)
+            if asking:
+                answered, waited = carried_out(together(list(asking.values())), floor())
+                for org_id in asking:
+                    observe.DECISION_SECONDS.observe(waited, group[org_id].config.agent_resolution_strategy)
+                now += timedelta(seconds=waited)
+                self._finish({org_id: group[org_id] for org_id in asking}, dict(zip(asking, answered, strict=True)), now)
         return sum(len(batch.claims) - len(batch.released) for batch in group.values())
+
+    def _begin(self, batch: Batch, pools: dict[str, CandidatePool], now: datetime) -> dict[str, Outcome] | Asking[dict[str, Outcome]]:
+        """Load the tasks and choose: the outcomes by task key, or, when somebody has to be asked, how to go on."""
+        batch.tasks = self.store.load_many(batch.claims, entry=True)
+        by_lane: dict[str, list[TaskFacts]] = {}
+        for key, claim in batch.claims.items():
+            task = batch.tasks.get(key)
+            if task is None or task.status != TaskStatus.QUEUED:
+                batch.settled.append(claim)  # ended, cancelled, or dispatched by another copy of the same ticket
+            else:
+                by_lane.setdefault(claim.lane, []).append(_facts(task))
+        lanes = [(asked, pools[lane]) for lane, asked in by_lane.items()]
+        return begun(HeadAgentResolver(batch.config).resolve(lanes, now=now, records=batch.records))
+
+    def _finish(self, group: Mapping[str, Batch], outcomes: Mapping[str, dict[str, Outcome]], now: datetime) -> None:
+        if not group:
+            return
+        # Auctions were held, whoever wins the race for their tasks.
+        bulk.insert_missing([row for batch in group.values() for row in batch.records])
+        moves: list[Move] = []
+        for org_id, batch in group.items():
+            chosen = self._moves(batch, outcomes[org_id], now)
+            _count(batch, chosen)
+            moves += self._still_ours(batch, chosen, now)
+        self._assign(group.values(), moves, now)
+        self._publish(group.values(), now)
 
     def _still_ours(self, batch: Batch, moves: list[Move], now: datetime) -> list[Move]:
         """Where a limit counts claims, one that has lapsed while we were choosing may not be used any more: another
@@ -172,49 +210,30 @@ class JobExecutor:
         kept = {claim.key for claim, ours in zip(claims, self.queue.keep(claims, now=now), strict=True) if ours}
         return [move for move in moves if move.task.key in kept]
 
-    def _choose(self, batch: Batch, pools: dict[str, CandidatePool], now: datetime) -> list[Move]:
-        """A move for each task of the batch that can be decided now."""
-        resolver = HeadAgentResolver(batch.config)
-        tasks = self.store.load_many(batch.claims, entry=True)
+    def _moves(self, batch: Batch, outcomes: Mapping[str, Outcome], now: datetime) -> list[Move]:
+        """A move for each task of the batch that is decided."""
         moves: list[Move] = []
-        for key, claim in batch.claims.items():
-            task = tasks.get(key)
-            if task is None or task.status != TaskStatus.QUEUED:
-                batch.settled.append(claim)  # ended, cancelled, or dispatched by another copy of the same ticket
-                continue
-            pool = pools[claim.lane]
-            try:
-                choice = resolver.resolve(_facts(task), pool)
-            except PoolFull:
-                batch.released.append(claim)
-            except NoHeadAgent as error:
-                self._unassignable(batch, task, claim, error, moves, now)
+        for key, outcome in outcomes.items():
+            task, claim = batch.tasks[key], batch.claims[key]
+            if isinstance(outcome, Choice):
+                moves.append(_assigned(task, outcome, now))
+            elif isinstance(outcome, NoHeadAgent):
+                self._unassignable(batch, task, claim, outcome, moves, now)
             else:
-                attempt = task.attempt + 1
-                assignment = Assignment(
-                    id=ids.assignment_id(task.key, attempt),
-                    task_key=task.key,
-                    org_id=task.org_id,
-                    attempt=attempt,
-                    head_agent_subject_id=choice.candidate.subject_id,
-                    strategy=choice.strategy,
-                    because=choice.because,
-                    decision=resolver.decision(choice, pool),
-                    at=now,
-                )
-                fields: dict[str, Any] = {"attempt": attempt, "head_agent_subject_id": choice.candidate.subject_id, "not_before": None}
-                moves.append(
-                    Move(task=task, end=TaskStatus.ASSIGNED, reason=choice.because, actor=ACTOR, fields=fields, rows=(assignment,))
-                )
+                batch.released.append(claim)
         return moves
 
     def _unassignable(self, batch: Batch, task: Task, claim: Claim, error: NoHeadAgent, moves: list[Move], now: datetime) -> None:
         """Nobody can do it. Within the org's patience it waits a little; after that it fails."""
         patience = timedelta(seconds=batch.config.assignment_deadline_s)
-        if now - (task.queued_at or task.created_at) < patience:
+        waits = now - (task.queued_at or task.created_at) < patience
+        decision = _nobody(task, error, batch.config, waits=waits, now=now)
+        if waits:
             batch.deferred.append(claim)
+            bulk.insert_missing([decision])
         else:
-            moves.append(Move(task=task, end=TaskStatus.FAILED, reason=f"No agent could be assigned: {error.sentence}", actor=ACTOR))
+            reason = f"No agent could be assigned: {error.sentence}"
+            moves.append(Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=ACTOR, rows=(decision, *error.rows)))
 
     def _assign(self, batches: Collection[Batch], moves: Sequence[Move], now: datetime) -> None:
         """Write who gets what, then the leases, then end the claims: at every moment each task in flight is counted."""
@@ -342,14 +361,13 @@ def _share(config: OrgConfig, org_id: str, pools: Mapping[str, CandidatePool]) -
 
 
 def _groups(batches: Mapping[str, Batch]) -> list[dict[str, Batch]]:
-    """What is decided at once goes together and first; an org that asks around before it chooses holds up nobody else."""
-    quick = {org_id: batch for org_id, batch in batches.items() if not _asks_around(batch.config)}
-    slow = [{org_id: batch} for org_id, batch in batches.items() if org_id not in quick]
-    return [quick, *slow] if quick else slow
-
-
-def _asks_around(config: OrgConfig) -> bool:
-    return bool({config.agent_resolution_strategy, *config.agent_resolution_fallbacks} & ASKING)
+    """What is decided at once goes together and first. Then each org whose script picks the agent, alone; then all that hold
+    auctions, whose windows run at the same time: an org that asks around before it chooses holds up nobody else."""
+    chains = {org_id: {b.config.agent_resolution_strategy, *b.config.agent_resolution_fallbacks} for org_id, b in batches.items()}
+    bidding = {org_id: batch for org_id, batch in batches.items() if "auction" in chains[org_id]}
+    planning = [{org_id: batch} for org_id, batch in batches.items() if "plan+retrieve" in chains[org_id] and org_id not in bidding]
+    quick = {org_id: batch for org_id, batch in batches.items() if org_id not in bidding and {org_id: batch} not in planning}
+    return [group for group in (quick, *planning, bidding) if group]
 
 
 def _room(pool: CandidatePool) -> int:
@@ -372,6 +390,41 @@ def _count(batch: Batch, moves: Sequence[Move]) -> None:
     observe.DECISIONS.inc(strategy, "waiting", by=len(batch.claims) - len(moves))
 
 
+def _assigned(task: Task, choice: Choice, now: datetime) -> Move:
+    attempt, agent = task.attempt + 1, choice.candidate.subject_id
+    assignment = Assignment(
+        id=ids.assignment_id(task.key, attempt),
+        task_key=task.key,
+        org_id=task.org_id,
+        attempt=attempt,
+        head_agent_subject_id=agent,
+        strategy=choice.strategy,
+        because=choice.because,
+        decision=choice.details,
+        at=now,
+    )
+    fields: dict[str, Any] = {"attempt": attempt, "head_agent_subject_id": agent, "not_before": None}
+    rows = (*choice.rows, assignment)
+    return Move(task=task, end=TaskStatus.ASSIGNED, reason=choice.because, actor=ACTOR, fields=fields, rows=rows)
+
+
+def _nobody(task: Task, error: NoHeadAgent, config: OrgConfig, *, waits: bool, now: datetime) -> Decision:
+    """That nobody was found, with every strategy's reason. While a task waits for somebody it is said once an attempt."""
+    outcome = "waiting" if waits else "failed"
+    return Decision(
+        id=f"{ids.assignment_id(task.key, task.attempt + 1)}:nobody:{outcome}",
+        task_key=task.key,
+        org_id=task.org_id,
+        kind="no_head_agent",
+        outcome=outcome,
+        actor=ACTOR,
+        because=error.sentence,
+        details=dict(error.details),
+        config_version=config.version,
+        at=now,
+    )
+
+
 def _facts(task: Task) -> TaskFacts:
     return TaskFacts(
         key=task.key,
@@ -379,7 +432,9 @@ def _facts(task: Task) -> TaskFacts:
         task_id=task.task_id,
         job_space_id=task.job_space_id,
         priority=task.priority,
+        attempt=task.attempt,
         only=tuple(task.entry.get("assigned_subject_ids") or ()),
         excluded=task.excluded_agents,
+        entry=task.entry,
         **needs(task.entry),
     )

@@ -19,6 +19,7 @@ import orjson
 
 from apps.agents.cards import WORD_LENGTH, words
 from apps.core.errors import Invalid, Problem
+from apps.orgs.config_keys import STRATEGIES
 from apps.roles.rules import id_problem
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 
@@ -174,6 +175,9 @@ def _behavior_map(value: Any, field: str, problems: Problems) -> Any:
         for name in ("approval_dsl_id", "priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id"):
             if name in value:
                 SCRIPT_ID(value[name], f"{field}.{name}", problems)
+        strategy = value.get("agent_resolution_strategy")
+        if strategy not in (None, *STRATEGIES):
+            _wrong(problems, f"{field}.agent_resolution_strategy", "not_allowed", f"must be one of {', '.join(STRATEGIES)}")
     return value
 
 

@@ -8,6 +8,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from jobplatform_sdk.attempt import Context as Context
     from jobplatform_sdk.attempt import Decline as Decline
     from jobplatform_sdk.attempt import Retryable as Retryable
+    from jobplatform_sdk.bidding import Bid as Bid
+    from jobplatform_sdk.bidding import Call as Call
     from jobplatform_sdk.client import Client as Client
     from jobplatform_sdk.client_async import AsyncClient as AsyncClient
     from jobplatform_sdk.client_calls import Patience as Patience
@@ -18,6 +20,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
 
 _HOMES = {
     "Agent": "agent",
+    "Bid": "bidding",
+    "Call": "bidding",
     "Context": "attempt",
     "Decline": "attempt",
     "Retryable": "attempt",

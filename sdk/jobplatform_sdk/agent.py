@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobplatform_sdk import subjects
+from jobplatform_sdk.bidding import Bidder
 from jobplatform_sdk.credentials import BadKey, split_key
 from jobplatform_sdk.link import Link
 from jobplatform_sdk.runtime import AccessRefused, Handler, Runtime, Settings
@@ -71,6 +72,7 @@ class Agent:
             drain_seconds=drain_seconds,
         )
         self._handler: Handler | None = None
+        self._bidder: Bidder | None = None
         self._runtime: Runtime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -78,6 +80,12 @@ class Agent:
         """Decorator. `function(task, context)`: ordinary functions run in threads, `async def` on the loop. What it
         returns is the result (JSON). It may raise Decline, Retryable, or anything: then the task failed."""
         self._handler = function
+        return function
+
+    def bidder(self, function: Bidder) -> Bidder:
+        """Decorator. `function(call)` answers a call for bids with a `Bid`, or None for no bid; `async def` runs on the loop,
+        ordinary functions in threads, both within the call's window. An agent without one does not bid."""
+        self._bidder = function
         return function
 
     async def serve(self) -> None:
@@ -93,7 +101,7 @@ class Agent:
             inbox_prefix=subjects.inbox_prefix(self._settings.token),
         )
         self._loop = asyncio.get_running_loop()
-        self._runtime = Runtime(self._settings, self._handler, link)
+        self._runtime = Runtime(self._settings, self._handler, link, bidder=self._bidder)
         try:
             await self._runtime.serve()
         finally:

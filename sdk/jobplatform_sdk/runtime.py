@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 
 from jobplatform_sdk import subjects
 from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Retryable, iso
+from jobplatform_sdk.bidding import Bidder, Bidding
 from jobplatform_sdk.limits import clip, json_problem
 from jobplatform_sdk.link import Link
 from jobplatform_sdk.pull import Pull
@@ -64,8 +65,9 @@ class Settings:
 class Runtime:
     """One run of an agent, from `serve` to its end. All methods run on one loop."""
 
-    def __init__(self, settings: Settings, handler: Handler, link: Link) -> None:
+    def __init__(self, settings: Settings, handler: Handler, link: Link, *, bidder: Bidder | None = None) -> None:
         self._settings, self._handler, self._link = settings, handler, link
+        self._bidding = Bidding(link, settings.token, bidder, self._load) if bidder else None
         self._org_id, self._subject_id = subjects.agent_of(settings.token)
         self._is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
         self._instance = uuid.uuid4().hex
@@ -102,6 +104,8 @@ class Runtime:
         for helper in helpers:
             helper.add_done_callback(self._helper_ended)
         try:
+            if self._bidding is not None:
+                await self._bidding.open()  # before the first heartbeat: who is present can be called
             await self._link.open()
             await self._link.subscribe(subjects.control(self._settings.token), self._controlled)
             await self._pull.open()
@@ -115,6 +119,8 @@ class Runtime:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            if self._bidding is not None:
+                self._bidding.close()
             await self._link.close()
             self._threads.close()
         log.info("agent.stopped", extra={"agent": self._subject_id})
@@ -159,6 +165,9 @@ class Runtime:
         if self._stop.is_set() or len(self._attempts) > self._settings.concurrency + UNSTORED_MAX:
             free = 0
         self._pull.room(max(0, free))
+
+    def _load(self) -> float:
+        return min(1.0, (self._running + len(self._ready)) / self._settings.concurrency)
 
     async def _arrived(self, message: Msg) -> None:
         await self._take(message)

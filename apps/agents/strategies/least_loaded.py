@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from apps.agents.candidates import CandidatePool
 from apps.agents.facts import TaskFacts
-from apps.agents.strategies.base import Choice, NoHeadAgent, PoolFull, allowed, nobody
-from apps.orgs.config_store import OrgConfig
+from apps.agents.strategies.base import Choice, Outcome, Setting, Steps, acceptable, nobody
 
 
 class LeastLoadedStrategy:
     name = "least_loaded"
 
-    def choose(self, facts: TaskFacts, pool: CandidatePool, config: OrgConfig) -> Choice:
-        if why := nobody(facts, pool):
-            raise NoHeadAgent(why, strategy=self.name)
-        open_to_it = [candidate for candidate in allowed(facts, pool.eligible) if candidate.free]
-        if not open_to_it:
-            raise PoolFull(strategy=self.name)
-        best = min(open_to_it, key=lambda candidate: (candidate.fullness, candidate.subject_id))
-        because = f"{best.subject_id} is the least loaded of {len(open_to_it)} ({best.load} of {best.room:g} open)"
+    def choose_many(self, asked: Sequence[TaskFacts], pool: CandidatePool, setting: Setting) -> Steps:
+        return {facts.key: self._choose(facts, pool) for facts in asked}
+        yield  # asks nobody
+
+    def _choose(self, facts: TaskFacts, pool: CandidatePool) -> Outcome:
+        best = pool.lightest(acceptable(facts, pool))
+        if best is None:
+            return nobody(facts, pool, strategy=self.name)
+        because = f"{best.subject_id} is the least loaded of {len(pool.eligible)} ({best.load} of {best.room:g} open)"
+        pool.take(best)
         return Choice(candidate=best, strategy=self.name, because=because)

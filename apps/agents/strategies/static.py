@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from apps.agents.candidates import CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.presence import Presence
-from apps.agents.strategies.base import Choice, NoHeadAgent, PoolFull
-from apps.orgs.config_store import OrgConfig
+from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome, PoolFull, Setting, Steps, hinders
 
 
 class StaticStrategy:
     name = "static"
 
-    def choose(self, facts: TaskFacts, pool: CandidatePool, config: OrgConfig) -> Choice:
-        wanted = config.static_head_agent_subject_id
+    def choose_many(self, asked: Sequence[TaskFacts], pool: CandidatePool, setting: Setting) -> Steps:
+        return {facts.key: self._choose(facts, pool, setting.config.static_head_agent_subject_id) for facts in asked}
+        yield  # asks nobody
+
+    def _choose(self, facts: TaskFacts, pool: CandidatePool, wanted: str | None) -> Outcome:
         if not wanted:
-            raise NoHeadAgent("static_head_agent_subject_id is not configured", strategy=self.name)
+            return NoHeadAgent("static_head_agent_subject_id is not configured", strategy=self.name)
         candidate = pool.members.get(wanted)
         if candidate is None:
-            raise NoHeadAgent("The configured head agent is not in the candidate pool", strategy=self.name, agent=wanted)
-        if facts.excluded.get(wanted) == "declined":
-            raise NoHeadAgent("The configured head agent declined the task", strategy=self.name, agent=wanted)
-        if candidate.gone:
-            raise NoHeadAgent("The configured head agent is revoked", strategy=self.name, agent=wanted)
-        if why := candidate.unfit(facts):
-            raise NoHeadAgent(f"The configured head agent {why}", strategy=self.name, agent=wanted)
+            return NoHeadAgent("The configured head agent is not in the candidate pool", strategy=self.name, agent=wanted)
+        if why := hinders(facts, candidate):
+            return NoHeadAgent(f"The configured head agent {why}", strategy=self.name, agent=wanted)
         if candidate.bar or candidate.presence is Presence.AWAY or not candidate.free:
-            raise PoolFull(strategy=self.name, agent=wanted)
+            return PoolFull(strategy=self.name, agent=wanted)
+        pool.take(candidate)
         return Choice(candidate=candidate, strategy=self.name, because=f"{wanted} is the org's configured head agent and is in the pool")

@@ -18,7 +18,7 @@ JSON = st.recursive(
 )
 NAMES = [
     "accepted", "reason", "priority", "capabilities", "bid_window_ms", "reserve_price", "weights", "rule", "min_bids",
-    "head_agent_subject_id",
+    "head_agent_subject_id", "max_candidates", "max_eta_s", "min_confidence", "min_reputation", "brief",
 ]  # fmt: skip
 NEARLY = st.dictionaries(st.sampled_from(NAMES), JSON | st.sampled_from([1, 0, "true", True, None, "first_price", "ada"]), max_size=6)
 CANDIDATES = {"task": {}, "candidates": [{"subject_id": "ada"}, {"subject_id": "bo"}]}
@@ -81,11 +81,24 @@ def test_a_plan_names_one_of_its_candidates(value):
         (Hook.PRIORITY, {"priority": 1.0}, "`priority` must be a whole number, not a fraction"),
         (Hook.PRIORITY, {"priority": 1001}, "`priority` must be from -1000 to 1000, not 1001"),
         (Hook.PRIORITY, {}, "`priority` must be a whole number, not None"),
-        (Hook.AUCTION_INPUT, {"bid_window_ms": 0}, "`bid_window_ms` must be from 10 to 60000, not 0"),
+        (Hook.AUCTION_INPUT, {"bid_window_ms": 0}, "`bid_window_ms` must be from 10 to 10000, not 0"),
         (Hook.AUCTION_INPUT, {"capabilities": "python"}, "`capabilities` must be a list of names"),
         (Hook.AUCTION_INPUT, {"reserve_price": -1}, "`reserve_price` must be a number from 0, or None"),
-        (Hook.AUCTION_INPUT, {"weights": {"price": "much"}}, "`weights` must be a dict of numbers"),
-        (Hook.AUCTION_INPUT, {"rule": "dutch"}, "`rule` must be one of first_price, second_price"),
+        (Hook.AUCTION_INPUT, {"reserve_price": float("nan")}, "`reserve_price` must be a number from 0, or None"),
+        (Hook.AUCTION_INPUT, {"weights": {"price": "much"}}, "`weights` must be a dict of numbers from 0"),
+        (Hook.AUCTION_INPUT, {"weights": {"price": -1}}, "`weights` must be a dict of numbers from 0"),
+        (Hook.AUCTION_INPUT, {"weights": {"price": 0}}, "`weights` must not all be 0"),
+        (
+            Hook.AUCTION_INPUT,
+            {"weights": {"beauty": 1}},
+            "`weights` may hold price, eta, confidence, load, reputation, calibration, not 'beauty'",
+        ),
+        (Hook.AUCTION_INPUT, {"rule": "dutch"}, "`rule` must be one of first_price, second_price, weighted"),
+        (Hook.AUCTION_INPUT, {"max_candidates": 0}, "`max_candidates` must be from 1 to 10000, not 0"),
+        (Hook.AUCTION_INPUT, {"max_eta_s": "soon"}, "`max_eta_s` must be a number from 0, or None"),
+        (Hook.AUCTION_INPUT, {"min_confidence": 2}, "`min_confidence` must be a number from 0 to 1"),
+        (Hook.AUCTION_INPUT, {"min_reputation": True}, "`min_reputation` must be a number from 0 to 1"),
+        (Hook.AUCTION_INPUT, {"brief": {"text": "x" * 9000}}, "`brief` must be a dict of at most 8192 bytes as JSON"),
         (Hook.PLAN_RETRIEVE, {"head_agent_subject_id": "eve"}, "`head_agent_subject_id` 'eve' is not a candidate"),
         (Hook.PLAN_RETRIEVE, {}, "`head_agent_subject_id` must be text, not None"),
     ],

@@ -178,6 +178,11 @@ def test_objects_may_not_be_null():
         ({"task_execution_mode": ""}, {"task_execution_mode": "not_allowed"}),
         ({"task_op_convertor_dsl_id": "x" * 121}, {"task_op_convertor_dsl_id": "too_long"}),
         ({"task_behavior_dsl_map": {"auction_input_dsl_id": 5}}, {"task_behavior_dsl_map.auction_input_dsl_id": "wrong_type"}),
+        (
+            {"task_behavior_dsl_map": {"agent_resolution_strategy": "lottery"}},
+            {"task_behavior_dsl_map.agent_resolution_strategy": "not_allowed"},
+        ),
+        ({"task_behavior_dsl_map": {"agent_resolution_strategy": []}}, {"task_behavior_dsl_map.agent_resolution_strategy": "not_allowed"}),
         ({"task_job_submission_data": {"job_space_id": 5}}, {"task_job_submission_data.job_space_id": "wrong_type"}),
         ({"job_space_id": "a", "task_job_submission_data": {"job_space_id": "b"}}, {"job_space_id": "conflict"}),
         ({"task_submission_ts": "2026-11-22T12:00:00"}, {"task_submission_ts": "no_zone"}),
