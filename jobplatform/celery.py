@@ -51,10 +51,12 @@ app.conf.update(
     worker_hijack_root_logger=False,
     timezone="UTC",
     beat_schedule={
+        # Beat keeps them as rows (django-celery-beat), brought up to date from here whenever it starts.
         # A tick older than its period is stale: the next one does its work.
-        "sweep": {"task": Work.SWEEP, "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS * 3}},
-        "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": RECONCILE_SECONDS}},
-        "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expires": TELL_REVOKED_SECONDS}},
+        "sweep": {"task": Work.SWEEP, "schedule": SWEEP_SECONDS, "options": {"expire_seconds": int(SWEEP_SECONDS * 3)}},
+        "schedules": {"task": Work.SCHEDULES, "schedule": SWEEP_SECONDS, "options": {"expire_seconds": int(SWEEP_SECONDS * 3)}},
+        "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expire_seconds": int(RECONCILE_SECONDS)}},
+        "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expire_seconds": int(TELL_REVOKED_SECONDS)}},
     },
 )
 

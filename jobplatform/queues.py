@@ -31,6 +31,8 @@ class Work:
     SWEEP = "upkeep.sweep"
     RECONCILE = "upkeep.reconcile"
     TELL_REVOKED = "upkeep.tell_revoked"
+    BULK_ACTIONS = "upkeep.bulk_actions"
+    SCHEDULES = "upkeep.schedules"
 
 
 QUEUES = (

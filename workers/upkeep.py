@@ -9,7 +9,9 @@ from celery import shared_task, signals
 from apps.core import background, clock, redis
 from apps.messaging import credentials
 from apps.orgs import keys
+from apps.tasks.bulk_actions import BulkRunner
 from apps.tasks.loader import TaskLoader
+from apps.tasks.schedule_ticker import ScheduleTicker
 from apps.tasks.sweeper import Sweeper
 from jobplatform.queues import Work
 
@@ -22,6 +24,8 @@ def sweep(**_newer: object) -> None:
         if TaskLoader().is_due():
             TaskLoader().reconcile(now=clock.now())
         Sweeper().sweep(now=clock.now())
+        if BulkRunner().waiting(now=clock.now()):
+            background.send(Work.BULK_ACTIONS)
     except redis.RedisDown as error:
         redis.log_away(error)
 
@@ -41,6 +45,19 @@ def tell_revoked(**_newer: object) -> None:
         credentials.revoke(keys.revoked_on_nats(), now=clock.now())
     except credentials.NotPushed as error:
         log.info("nats.revocations_not_told", extra={"problem": error.facts.get("problem", "")})
+
+
+@shared_task(name=Work.SCHEDULES, ignore_result=True)
+def schedules(**_newer: object) -> None:
+    """Fire what is due. Rung for every two seconds, and by each schedule's own row at its time."""
+    ScheduleTicker().tick(now=clock.now())
+
+
+@shared_task(name=Work.BULK_ACTIONS, ignore_result=True)
+def bulk_actions(**_newer: object) -> None:
+    """A slice of what was asked for; the sweep finds what a lost message or a dead worker left."""
+    if BulkRunner().run():
+        background.send(Work.BULK_ACTIONS)
 
 
 @signals.worker_ready.connect

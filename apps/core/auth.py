@@ -13,7 +13,7 @@ class Principal:
     subject_id: str
     """whom the key speaks for; "" when it speaks for the org"""
     key_id: str
-    """"" when the platform itself acts for the org: a schedule, a retry"""
+    """"" when it is no request of the key's own but the platform's (a schedule, a retry): then `name` says whose doing it is"""
     name: str
     """what people call the key"""
     rate_limit_per_minute: float | None = None
@@ -30,4 +30,6 @@ class Principal:
     @property
     def actor(self) -> str:
         """For histories and audit rows: the subject if there is one, and always the key."""
+        if not self.key_id:
+            return self.name
         return f"{self.subject_id} (key {self.key_id})" if self.subject_id else f"key {self.key_id}"

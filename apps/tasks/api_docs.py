@@ -121,6 +121,8 @@ BRIEF = {
     "execution_mode": _string(),
     "submitter_priority": INTEGER,
     "priority": {**INTEGER, "description": "orders the queue"},
+    "retry_of": _nullable(_string("the ended task that this one does again")),
+    "schedule_id": _nullable(_string("the schedule that fired it")),
     "attempt": {**INTEGER, "description": "number of the present assignment; 0 before the first"},
     "max_attempts": INTEGER,
     "agent": _nullable(_string("the head agent")),

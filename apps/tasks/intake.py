@@ -7,7 +7,7 @@ rows of a batch go in together, so a task costs the same road whether it comes a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -63,6 +63,19 @@ class Verdict:
     """What the answer says of the rate limits."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where an entry comes from that nobody typed."""
+
+    retry_of: str = ""
+    schedule_id: str = ""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """agent → why it should not get it"""
+
+
+NOBODYS = Origin()
+
+
 @dataclass(kw_only=True, slots=True)
 class _Case:
     """One new entry on its way through."""
@@ -95,26 +108,31 @@ class TaskIntake:
     def submit(self, entry: TaskEntry, principal: Principal, *, now: datetime) -> Verdict:
         return self.submit_many([entry], principal, now=now)[0]
 
-    def submit_many(self, entries: Sequence[TaskEntry], principal: Principal, *, now: datetime) -> list[Verdict]:
-        """A verdict for each entry, in order. One bad entry never stops the others; a store that is away stops all."""
+    def submit_many(
+        self, entries: Sequence[TaskEntry], principal: Principal, *, now: datetime, origins: Mapping[str, Origin] | None = None
+    ) -> list[Verdict]:
+        """A verdict for each entry, in order. One bad entry never stops the others; a store that is away stops all.
+        `origins`: by task_id."""
         # Tasks first: a sub-task may come in one batch with its parent.
         wholes = [index for index, entry in enumerate(entries) if entry.kind != sub_tasks.SUB_TASK]
         if len(wholes) in (0, len(entries)):
-            return self._submit(entries, principal, now)
+            return self._submit(entries, principal, now, origins or {})
         parts = sorted(set(range(len(entries))) - set(wholes))
         found: dict[int, Verdict] = {}
         for indexes in (wholes, parts):
-            found |= zip(indexes, self._submit([entries[index] for index in indexes], principal, now), strict=True)
+            found |= zip(indexes, self._submit([entries[index] for index in indexes], principal, now, origins or {}), strict=True)
         return [found[index] for index in range(len(entries))]
 
-    def _submit(self, entries: Sequence[TaskEntry], principal: Principal, now: datetime) -> list[Verdict]:
+    def _submit(
+        self, entries: Sequence[TaskEntry], principal: Principal, now: datetime, origins: Mapping[str, Origin]
+    ) -> list[Verdict]:
         config = self.configs.of(principal.org_id)
         verdicts: dict[int, Verdict] = {}
         cases = self._new_cases(entries, principal, verdicts, now)
         admission = self._admit(entries, cases, principal, config, verdicts, now)
         self._approve(cases, config, now)
         self._prioritize(cases, config, now)
-        tasks = [_task(case, principal, config, now) for case in cases.values()]
+        tasks = [_task(case, principal, config, now, origins.get(case.entry.task_id, NOBODYS)) for case in cases.values()]
         born = self._write(cases, tasks, principal, now)
         self._enqueue(principal.org_id, [task for task in tasks if task.key in born], now)
         answers = self._answer(entries, cases, born, verdicts)
@@ -267,7 +285,7 @@ def _approval(entry: TaskEntry, decision: PolicyDecision, *, on_error: str = "ho
     return TaskStatus.QUEUED, _clip(reason or f"approved by {decision.script_id}")
 
 
-def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -> Task:
+def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, origin: Origin = NOBODYS) -> Task:
     entry = case.entry
     default_s = config.task_timeline_default_s
     return bulk.new(
@@ -282,6 +300,9 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime) -
         submitter_subject_id=entry.submitter_subject_id,
         job_space_id=entry.job_space_id,
         execution_mode=entry.execution_mode,
+        retry_of=origin.retry_of,
+        schedule_id=origin.schedule_id,
+        excluded_agents=dict(origin.excluded),
         entry=case.wire,
         body_hash=entry.body_hash,
         status=case.status,

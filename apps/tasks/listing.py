@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import orjson
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.core import ids
 from apps.core.errors import Invalid, Malformed, Problem
-from apps.tasks.models import Task
+from apps.tasks.models import DeadLetter, Task
 from apps.tasks.parser import ID_LENGTH, Problems, instant
 from apps.tasks.states import TaskStatus
 
@@ -64,6 +64,10 @@ PLAIN_FILTERS: Mapping[str, tuple[str, Read]] = {
     "updated_to": ("updated_at__lt", instant),
     "priority_min": ("priority__gte", _whole(-(10**9), 10**9)),
     "priority_max": ("priority__lte", _whole(-(10**9), 10**9)),
+    "not_before_from": ("not_before__gte", instant),
+    "not_before_to": ("not_before__lt", instant),
+    "schedule": ("schedule_id", _text),
+    "retry_of": ("retry_of", _text),
     "q": ("task_id__startswith", _text),
 }
 """Query parameter → lookup, and how to read its value."""
@@ -76,53 +80,110 @@ class TaskQuery:
     lookups: dict[str, Any]
     limit: int
     after: tuple[int, str] | None
-    """(sequence, task_id) of the last task of the page before."""
+    """(sequence, task_id) of the last row of the page before."""
 
     @classmethod
     def of(cls, params: Any, *, parent: str = "") -> TaskQuery:
         """From a QueryDict; with `parent`, of the sub-tasks of that task. Raises BadQuery with every problem, or BadCursor."""
         problems: Problems = []
-        for name in params.keys() - PLAIN_FILTERS.keys() - OTHERS:
-            problems.append(Problem(field=name[:80], code="unknown", message="is not a filter"))
-        for name in params.keys() - {"status"}:
-            if len(params.getlist(name)) > 1:
-                problems.append(Problem(field=name[:80], code="repeated", message="may be given once"))
-        statuses = tuple(status for value in params.getlist("status") for status in value.split(","))
-        if wrong := [status for status in statuses if status not in set(TaskStatus)]:
-            message = f"must be one of {', '.join(TaskStatus)}, not {wrong[0][:40]}"
-            problems.append(Problem(field="status", code="not_allowed", message=message))
+        _known(params, PLAIN_FILTERS.keys() | OTHERS, {"status"}, problems)
+        statuses = _choices(params, "status", [status.value for status in TaskStatus], problems)
         lookups = {lookup: read(params[name], name, problems) for name, (lookup, read) in PLAIN_FILTERS.items() if name in params}
         if parent or "parent" in params:
             lookups["parent"] = parent or _text(params["parent"], "parent", problems)
         limit = _whole(1, LIMIT_MAX)(params["limit"], "limit", problems) if "limit" in params else LIMIT_DEFAULT
         if problems:
             raise BadQuery(problems)
-        return cls(statuses=statuses, lookups=lookups, limit=limit, after=_read_cursor(params["cursor"]) if "cursor" in params else None)
+        return cls(statuses=statuses, lookups=lookups, limit=limit, after=read_cursor(params["cursor"]) if "cursor" in params else None)
 
     def page(self, org_id: str) -> tuple[list[Task], str | None]:
         """The tasks, and the cursor of the next page when there is one. Heavy fields are left in the store."""
+        return page_of(self.rows(org_id).defer(*HEAVY), org_id, after=self.after, limit=self.limit)
+
+    def rows(self, org_id: str) -> QuerySet[Task]:
+        """All that the filters find, in no order."""
         lookups = dict(self.lookups)
         if parent := lookups.pop("parent", ""):
             lookups["parent_key"] = ids.task_key(org_id, parent)
         rows = Task.objects.filter(org_id=org_id, **lookups)
-        if self.statuses:
-            rows = rows.filter(status__in=self.statuses)
-        if self.after:
-            sequence, task_id = self.after
-            # Two processes may count the same microsecond; the key settles it.
-            rows = rows.filter(Q(sequence__lt=sequence) | Q(sequence=sequence, key__lt=ids.task_key(org_id, task_id)))
-        tasks = list(rows.defer(*HEAVY).order_by("-sequence", "-key")[: self.limit + 1])
-        if len(tasks) <= self.limit:
-            return tasks, None
-        tasks.pop()
-        return tasks, _cursor(tasks[-1])
+        return rows.filter(status__in=self.statuses) if self.statuses else rows
 
 
-def _cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([task.sequence, task.task_id])).rstrip(b"=").decode()
+@dataclass(frozen=True, kw_only=True)
+class DeadLetterQuery:
+    """Which dead letters a list shows; those that wait for somebody, unless it says otherwise."""
+
+    lookups: dict[str, Any]
+    limit: int
+    after: tuple[int, str] | None
+
+    FILTERS: ClassVar[Mapping[str, tuple[str, Read]]] = {
+        "agent": ("agent", _text),
+        "job_space": ("job_space_id", _text),
+        "from": ("at__gte", instant),
+        "to": ("at__lt", instant),
+        "q": ("task_id__startswith", _text),
+    }
+
+    @classmethod
+    def of(cls, params: Any) -> DeadLetterQuery:
+        problems: Problems = []
+        _known(params, {*cls.FILTERS, "kind", "state", "limit", "cursor"}, {"kind"}, problems)
+        kinds = _choices(params, "kind", DeadLetter.Kind.values, problems)
+        states = _choices(params, "state", DeadLetter.State.values, problems) or (DeadLetter.State.WAITING.value,)
+        lookups = {lookup: read(params[name], name, problems) for name, (lookup, read) in cls.FILTERS.items() if name in params}
+        limit = _whole(1, LIMIT_MAX)(params["limit"], "limit", problems) if "limit" in params else LIMIT_DEFAULT
+        if problems:
+            raise BadQuery(problems)
+        lookups |= {"state__in": states} if len(states) > 1 else {"state": states[0]}
+        if kinds:
+            lookups["kind__in"] = kinds
+        return cls(lookups=lookups, limit=limit, after=read_cursor(params["cursor"]) if "cursor" in params else None)
+
+    def page(self, org_id: str) -> tuple[list[DeadLetter], str | None]:
+        """The last that ended first."""
+        return page_of(self.rows(org_id), org_id, after=self.after, limit=self.limit)
+
+    def rows(self, org_id: str) -> QuerySet[DeadLetter]:
+        return DeadLetter.objects.filter(org_id=org_id, **self.lookups)
 
 
-def _read_cursor(text: str) -> tuple[int, str]:
+Row = TypeVar("Row", Task, DeadLetter)
+
+
+def page_of(rows: QuerySet[Row], org_id: str, *, after: tuple[int, str] | None, limit: int) -> tuple[list[Row], str | None]:
+    """The next rows, newest first, and the cursor of what follows."""
+    if after:
+        sequence, task_id = after
+        # Two processes may count the same microsecond; the key settles it.
+        rows = rows.filter(Q(sequence__lt=sequence) | Q(sequence=sequence, key__lt=ids.task_key(org_id, task_id)))
+    found = list(rows.order_by("-sequence", "-key")[: limit + 1])
+    if len(found) <= limit:
+        return found, None
+    found.pop()
+    return found, cursor_of(found[-1])
+
+
+def _known(params: Any, known: set[str], several: set[str], problems: Problems) -> None:
+    for name in params.keys() - known:
+        problems.append(Problem(field=name[:80], code="unknown", message="is not a filter"))
+    for name in params.keys() - several:
+        if len(params.getlist(name)) > 1:
+            problems.append(Problem(field=name[:80], code="repeated", message="may be given once"))
+
+
+def _choices(params: Any, name: str, allowed: Sequence[str], problems: Problems) -> tuple[str, ...]:
+    chosen = tuple(one for value in params.getlist(name) for one in value.split(","))
+    if wrong := [one for one in chosen if one not in allowed]:
+        problems.append(Problem(field=name, code="not_allowed", message=f"must be one of {', '.join(allowed)}, not {wrong[0][:40]}"))
+    return chosen
+
+
+def cursor_of(row: Task | DeadLetter) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([row.sequence, row.task_id])).rstrip(b"=").decode()
+
+
+def read_cursor(text: str) -> tuple[int, str]:
     try:
         sequence, task_id = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError):

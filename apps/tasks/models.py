@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.tasks.models_operating import BulkAction, DeadLetter
+from apps.tasks.models_scheduling import Schedule, ScheduleFiring
 from apps.tasks.states import TaskStatus
+
+__all__ = ["Assignment", "BulkAction", "Decision", "DeadLetter", "Report", "Schedule", "ScheduleFiring", "Task", "Transition"]
 
 ID_LENGTH = 255
 
@@ -26,6 +30,8 @@ class Task(models.Model):
     submitter_subject_id = models.CharField(max_length=ID_LENGTH)
     job_space_id = models.CharField(max_length=180, blank=True, default="")
     execution_mode = models.CharField(max_length=16, default="auto")
+    retry_of = models.CharField(max_length=180, blank=True, default="", help_text="the ended task that this one does again")
+    schedule_id = models.CharField(max_length=64, blank=True, default="", help_text="the schedule that fired it")
     entry = models.JSONField(help_text="the TaskEntry as submitted, wire names")
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the submitted entry: idempotency")
 
@@ -75,6 +81,7 @@ class Task(models.Model):
             models.Index(fields=["status", "decide_by"], name="task_decide_by"),
             models.Index(fields=["status", "escalate_at"], name="task_escalate_at"),
             models.Index(fields=["org_id", "head_agent_subject_id", "status"], name="task_holder"),
+            models.Index(fields=["org_id", "schedule_id", "sequence"], name="task_schedule"),
         ]
 
     def __str__(self) -> str:

@@ -43,6 +43,8 @@ def brief(task: Task, parts: dict[str, Any] | None = None) -> dict[str, Any]:
         "execution_mode": task.execution_mode,
         "submitter_priority": task.submitter_priority,
         "priority": task.priority,
+        "retry_of": task.retry_of or None,
+        "schedule_id": task.schedule_id or None,
         "attempt": task.attempt,
         "max_attempts": task.max_attempts,
         "agent": task.head_agent_subject_id or None,

@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db import IntegrityError, models
 
-from apps.core import bulk, events, ids
+from apps.core import bulk, clock, events, ids
 from apps.core.errors import Conflict, PlatformError
 from apps.tasks.events import TaskMoved, TasksMoved
-from apps.tasks.models import Task, Transition
+from apps.tasks.models import DeadLetter, Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 
 READ_CHUNK = 500
@@ -69,6 +69,8 @@ class Move:
     fields: dict[str, Any] = field(default_factory=dict)
     rows: tuple[models.Model, ...] = ()
     """Rows to insert when the move wins (the assignment, a report)."""
+    dead_letter: str = ""
+    """Of a move to failed: the kind of dead letter, where the move itself does not tell (`dead_letter_kind`)."""
 
 
 class TaskStore:
@@ -138,19 +140,20 @@ class TaskStore:
             plans[task.key] = (move, transition, {**fields, **move.fields})
         if not plans:
             return set()
+        letters = {key: _dead_letters(move, now) for key, (move, _, _) in plans.items()}
         changes = [
             bulk.Change(
                 pk=key,
                 guards={"status": move.task.status, "attempt": move.task.attempt},
                 fields=fields,
-                rows=(transition, *move.rows),
+                rows=(transition, *move.rows, *letters[key]),
             )
             for key, (move, transition, fields) in plans.items()
         ]
         self.complete([move.task for move, _, _ in plans.values()])
         with bulk.atomic(Task):
             won = bulk.compare_and_set(Task, changes)
-            rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows)]
+            rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows, *letters[key])]
             bulk.insert_missing(rows)
         for key in won:
             move, _, fields = plans[key]
@@ -188,6 +191,41 @@ class TaskStore:
         if not self.move_many([Move(task=task, end=end, reason=reason, actor=actor, fields=fields)], now=now):
             raise LostRace(key=task.key)
         return task
+
+
+def dead_letter_kind(move: Move) -> str:
+    """Why a task that fails or expires needs somebody to look at it; "" for every other end."""
+    if move.end is TaskStatus.EXPIRED:
+        return DeadLetter.Kind.EXPIRED
+    if move.end is not TaskStatus.FAILED:
+        return ""
+    if move.dead_letter:
+        return DeadLetter.Kind(move.dead_letter)
+    task = move.task
+    if task.status == TaskStatus.AWAITING_VERIFICATION:
+        return DeadLetter.Kind.NOT_VERIFIED
+    if task.status == TaskStatus.QUEUED:
+        return DeadLetter.Kind.NO_AGENT
+    return DeadLetter.Kind.MAX_ATTEMPTS if task.attempt >= task.max_attempts else DeadLetter.Kind.AGENT_FAILED
+
+
+def _dead_letters(move: Move, now: datetime) -> tuple[DeadLetter, ...]:
+    kind, task = dead_letter_kind(move), move.task
+    if not kind:
+        return ()
+    return (
+        bulk.new(
+            DeadLetter,
+            key=task.key,
+            org_id=task.org_id,
+            task_id=task.task_id,
+            kind=kind,
+            agent=task.head_agent_subject_id,
+            job_space_id=task.job_space_id,
+            sequence=clock.sequence(),
+            at=now,
+        ),
+    )
 
 
 def _transition(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.tasks import api, api_bulk, api_streams
+from apps.tasks import api, api_bulk, api_bulk_actions, api_dead_letters, api_schedules, api_streams
 
 urlpatterns = [
     path("internal/process-task", api.ProcessTask.as_view()),
@@ -12,6 +12,22 @@ urlpatterns = [
     path("api/v1/tasks/bulk", api_bulk.BulkSubmit.as_view()),
     path("api/v1/tasks/stream", api_streams.OrgStream.as_view()),
     path("api/v1/tasks/summary", api.Summary.as_view()),
+    path("api/v1/tasks/actions", api_bulk_actions.TaskActions.as_view()),
+    path("api/v1/dead-letters/actions", api_bulk_actions.DeadLetterActions.as_view()),
+    path("api/v1/bulk-actions", api_bulk_actions.BulkActions.as_view()),
+    path("api/v1/bulk-actions/<str:action_id>", api_bulk_actions.OneBulkAction.as_view()),
+    path("api/v1/bulk-actions/<str:action_id>/stop", api_bulk_actions.StopBulkAction.as_view()),
+    path("api/v1/dead-letters", api_dead_letters.DeadLetters.as_view()),
+    path("api/v1/dead-letters/<str:task_id>/requeue", api_dead_letters.RequeueDeadLetter.as_view()),
+    path("api/v1/dead-letters/<str:task_id>/discard", api_dead_letters.DiscardDeadLetter.as_view()),
+    path("api/v1/schedules", api_schedules.Schedules.as_view()),
+    path("api/v1/schedules/preview", api_schedules.PreviewSchedule.as_view()),
+    path("api/v1/schedules/<str:name>", api_schedules.OneSchedule.as_view()),
+    path("api/v1/schedules/<str:name>/next", api_schedules.NextTimes.as_view()),
+    path("api/v1/schedules/<str:name>/firings", api_schedules.Firings.as_view()),
+    path("api/v1/schedules/<str:name>/pause", api_schedules.Pause.as_view()),
+    path("api/v1/schedules/<str:name>/resume", api_schedules.Resume.as_view()),
+    path("api/v1/schedules/<str:name>/run", api_schedules.RunNow.as_view()),
     path("api/v1/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/v1/tasks/<str:task_id>/sub-tasks", api.SubTasks.as_view()),
     path("api/v1/tasks/<str:task_id>/events", api.Events.as_view()),

@@ -24,7 +24,7 @@ OUTBOUND_ALLOW = env.csv("OUTBOUND_ALLOW", "")
 OUTBOUND_CA_FILE = env.text("OUTBOUND_CA_FILE")
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL
-CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_celery_beat",
     "apps.core",
     "apps.orgs",
     "apps.roles",

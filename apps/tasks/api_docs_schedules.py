@@ -1,0 +1,112 @@
+"""What /api/docs says of schedules: arguments of `extend_schema`, one constant per operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter
+
+from apps.tasks.api_docs import ENTRY, INTEGER, TIME, _errors, _nullable, _object, _ok, _string
+from apps.tasks.models import Schedule, ScheduleFiring
+
+TAGS = ["schedules"]
+WRITABLE: dict[str, Any] = {
+    "description": _string(),
+    "entry": {**ENTRY, "required": [], "description": "the task to submit, without task_id, submission time and fixed deadlines"},
+    "cron": _nullable(_string("minute hour day month weekday; one of cron, every_seconds and at", maxLength=120)),
+    "every_seconds": _nullable({**INTEGER, "minimum": 5, "description": "real time, counted from starts_at or the making"}),
+    "at": _nullable({**TIME, "description": "once"}),
+    "timezone": _string("IANA name; the clock of cron", default="UTC"),
+    "starts_at": _nullable(TIME),
+    "ends_at": _nullable(TIME),
+    "enabled": {"type": "boolean", "default": True},
+    "overlap": _string("while a task fired before is open", enum=Schedule.Overlap.values, default="allow"),
+    "catch_up": _string("after the platform was away", enum=Schedule.CatchUp.values, default="one"),
+    "catch_up_max": {**INTEGER, "minimum": 1, "maximum": 1000, "default": 10},
+    "jitter_seconds": {**INTEGER, "minimum": 0, "maximum": 3600, "default": 0},
+    "due_after_seconds": _nullable({**INTEGER, "minimum": 1, "description": "deadline of each task after its planned time"}),
+}
+NEXT_TIME = _object({"planned": TIME, "local": _string("on the clock of the time zone"), "fires": {**TIME, "description": "with jitter"}})
+SCHEDULE = _object(
+    {
+        "name": _string(),
+        **WRITABLE,
+        "next": _nullable(TIME),
+        "next_fire_at": _nullable(TIME),
+        "fired": INTEGER,
+        "last_task_id": _nullable(_string()),
+        "created_at": TIME,
+        "created_by": _string(),
+        "updated_at": TIME,
+        "updated_by": _string(),
+        "upcoming": {"type": "array", "items": NEXT_TIME},
+    }
+)
+FIRING = _object(
+    {
+        "planned": TIME,
+        "at": TIME,
+        "outcome": _string(enum=ScheduleFiring.Outcome.values),
+        "meaning": _string(),
+        "task_id": _nullable(_string("<schedule>@<planned time>")),
+        "because": _nullable(_string()),
+        "actor": _string(),
+    }
+)
+SAMPLE = {
+    "name": "nightly-report",
+    "entry": {"task_goal": "Write the nightly report", "task_intent": "The board reads it", "task_priority_value": 5},
+    "cron": "30 2 * * *",
+    "timezone": "Europe/Berlin",
+    "overlap": "skip",
+}
+COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="how many")
+
+
+def _operation(operation_id: str, summary: str, *, ok: dict[Any, Any], errors: tuple[int, ...], **more: Any) -> dict[str, Any]:
+    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **_errors(*errors)}, **more}
+
+
+def _one(status: int, schema: Any, text: str) -> dict[Any, Any]:
+    return {(status, "application/json"): _ok(schema, text)}
+
+
+def _list(schema: Any, name: str = "items") -> dict[Any, Any]:
+    return _one(200, _object({name: {"type": "array", "items": schema}}), "all of them")
+
+
+def _body(*required: str, named: bool = True) -> dict[str, Any]:
+    properties = {**({"name": _string(maxLength=64)} if named else {}), **WRITABLE}
+    schema = _object(properties, additionalProperties=False)
+    return {"application/json": {**schema, "required": list(required)} if required else schema}
+
+
+LIST = _operation("list_schedules", "The org's schedules", ok=_list(SCHEDULE), errors=())
+CREATE = _operation(
+    "create_schedule", "A new schedule (operators)",
+    request=_body("name", "entry"), ok=_one(201, SCHEDULE, "made"), errors=(400, 409, 422),
+    examples=[OpenApiExample("every night", value=SAMPLE, request_only=True)],
+)  # fmt: skip
+PREVIEW = _operation(
+    "preview_schedule", "When such a schedule would fire; nothing is stored",
+    parameters=[COUNT], request=_body(), ok=_list(NEXT_TIME, "upcoming"), errors=(400, 422),
+)  # fmt: skip
+GET = _operation("get_schedule", "One schedule, and its next times", ok=_one(200, SCHEDULE, "the schedule"), errors=(404,))
+CHANGE = _operation(
+    "change_schedule", "Change what is given, leave the rest (operators)",
+    request=_body(named=False), ok=_one(200, SCHEDULE, "as it is now"), errors=(400, 404, 409, 422),
+)  # fmt: skip
+DELETE = _operation("delete_schedule", "End it; its tasks stay (operators)", request=None, ok={204: None}, errors=(404,))
+NEXT = _operation("next_times", "Its next times, paused or not", parameters=[COUNT], ok=_list(NEXT_TIME), errors=(400, 404))
+FIRINGS = _operation("list_firings", "What became of its times, latest first", parameters=[COUNT], ok=_list(FIRING), errors=(400, 404))
+PAUSE = _operation(
+    "pause_schedule", "Fire no more until resumed (operators)", request=None, ok=_one(200, SCHEDULE, "paused"), errors=(404, 409)
+)
+RESUME = _operation(
+    "resume_schedule", "Go on from now; what passed meanwhile is left out (operators)",
+    request=None, ok=_one(200, SCHEDULE, "going"), errors=(404, 409),
+)  # fmt: skip
+RUN = _operation(
+    "run_schedule", "One task now, out of turn (operators)", request=None, ok=_one(201, FIRING, "what came of it"), errors=(404, 503)
+)

@@ -1,0 +1,127 @@
+"""Schedules over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.views import APIView
+
+from apps.core import clock
+from apps.core.errors import Invalid, Malformed, Problem
+from apps.core.http import answer, read_object
+from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
+from apps.tasks import api_docs_schedules as docs
+from apps.tasks import schedules
+from apps.tasks.models import Schedule
+from apps.tasks.schedule_ticker import ScheduleTicker
+
+SHOWN, NEXT_SHOWN, NEXT_MAX, FIRINGS_SHOWN, FIRINGS_MAX = 1000, 5, 100, 50, 500
+RESERVED = "preview"
+
+
+class Schedules(APIView):
+    permission_classes = [RequireRole(SUBMITTER, POST=OPERATOR)]
+
+    @extend_schema(**docs.LIST)
+    def get(self, request: Any) -> HttpResponse:
+        rows = Schedule.objects.filter(org_id=request.user.org_id).order_by("name")[:SHOWN]
+        return answer({"items": [schedules.shape(schedule) for schedule in rows]})
+
+    @extend_schema(**docs.CREATE)
+    def post(self, request: Any) -> HttpResponse:
+        now = clock.now()
+        made = schedules.read(read_object(request), Schedule(org_id=request.user.org_id))
+        if made.name == RESERVED:
+            raise Invalid([Problem(field="name", code="reserved", message="is a reserved word")])
+        made = schedules.create(made, request.user.submitter, by=request.user.actor, now=now)
+        return answer(schedules.shape(made, upcoming=NEXT_SHOWN, now=now), 201, {"Location": f"/api/v1/schedules/{made.name}"})
+
+
+class PreviewSchedule(APIView):
+    permission_classes = [RequireRole(SUBMITTER)]
+
+    @extend_schema(**docs.PREVIEW)
+    def post(self, request: Any) -> HttpResponse:
+        now = clock.now()
+        count = _count(request, NEXT_SHOWN, NEXT_MAX)
+        body = {"name": "preview", "entry": {}, **read_object(request)}
+        asked = schedules.read(body, Schedule(org_id=request.user.org_id, created_at=now))
+        entry, asked.entry = asked.entry, asked.entry or {"task_goal": "-", "task_intent": "-", "task_priority_value": 0}
+        schedules.check(asked, now=now)
+        asked.entry = entry
+        return answer({"upcoming": schedules.next_times(asked, count, now=now)})
+
+
+class _Schedule(APIView):
+    permission_classes = [RequireRole(OPERATOR)]
+
+    def schedule(self, name: str) -> Schedule:
+        return schedules.find(self.request.user.org_id, name)
+
+
+class OneSchedule(_Schedule):
+    permission_classes = [RequireRole(OPERATOR, GET=SUBMITTER)]
+
+    @extend_schema(**docs.GET)
+    def get(self, request: Any, name: str) -> HttpResponse:
+        return answer(schedules.shape(self.schedule(name), upcoming=NEXT_SHOWN, now=clock.now()))
+
+    @extend_schema(**docs.CHANGE)
+    def patch(self, request: Any, name: str) -> HttpResponse:
+        schedule, now = self.schedule(name), clock.now()
+        changed = schedules.change(schedules.read(read_object(request), schedule), by=request.user.actor, now=now)
+        return answer(schedules.shape(changed, upcoming=NEXT_SHOWN, now=now))
+
+    @extend_schema(**docs.DELETE)
+    def delete(self, request: Any, name: str) -> HttpResponse:
+        schedules.delete(self.schedule(name), by=request.user.actor, now=clock.now())
+        return HttpResponse(status=204)
+
+
+class NextTimes(_Schedule):
+    permission_classes = [RequireRole(SUBMITTER)]
+
+    @extend_schema(**docs.NEXT)
+    def get(self, request: Any, name: str) -> HttpResponse:
+        count = _count(request, NEXT_SHOWN, NEXT_MAX)
+        return answer({"items": schedules.next_times(self.schedule(name), count, now=clock.now())})
+
+
+class Firings(_Schedule):
+    permission_classes = [RequireRole(SUBMITTER)]
+
+    @extend_schema(**docs.FIRINGS)
+    def get(self, request: Any, name: str) -> HttpResponse:
+        count = _count(request, FIRINGS_SHOWN, FIRINGS_MAX)
+        rows = self.schedule(name).firings.order_by("-planned_at")[:count]
+        return answer({"items": [schedules.firing_shape(firing) for firing in rows]})
+
+
+class Pause(_Schedule):
+    @extend_schema(**docs.PAUSE)
+    def post(self, request: Any, name: str) -> HttpResponse:
+        return answer(schedules.shape(schedules.set_enabled(self.schedule(name), False, by=request.user.actor, now=clock.now())))
+
+
+class Resume(_Schedule):
+    @extend_schema(**docs.RESUME)
+    def post(self, request: Any, name: str) -> HttpResponse:
+        now = clock.now()
+        schedule = schedules.set_enabled(self.schedule(name), True, by=request.user.actor, now=now)
+        return answer(schedules.shape(schedule, upcoming=NEXT_SHOWN, now=now))
+
+
+class RunNow(_Schedule):
+    @extend_schema(**docs.RUN)
+    def post(self, request: Any, name: str) -> HttpResponse:
+        firing = ScheduleTicker().run_now(self.schedule(name), by=request.user.actor, now=clock.now())
+        return answer(schedules.firing_shape(firing), 201)
+
+
+def _count(request: Any, default: int, most: int) -> int:
+    raw = request.query_params.get("count", str(default))
+    if not (raw.isascii() and raw.isdigit() and len(raw) <= 5 and 1 <= int(raw) <= most):
+        raise Malformed(f"count must be a whole number from 1 to {most}.")
+    return int(raw)
