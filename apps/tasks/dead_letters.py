@@ -20,7 +20,7 @@ from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem
 from apps.tasks import steering
 from apps.tasks.intake import Origin, OtherBody, TaskIntake, Verdict
 from apps.tasks.models import DeadLetter, Decision, Task
-from apps.tasks.parser import BY_WIRE_NAME, ID_LENGTH, InitialJobParser, instant
+from apps.tasks.parser import ID_LENGTH, SUB_TASK_FORM, TASK_FORM, InitialJobParser, instant
 from apps.tasks.states import TERMINAL, TaskStatus
 
 KIND = "dead_letter"
@@ -31,10 +31,6 @@ _RETRY = re.compile(r"(.+)~(\d{1,9})")
 
 class AlreadySettled(Conflict):
     code, sentence, shown = "already_settled", "Somebody has dealt with this task already.", ("task_id", "state", "retried_as")
-
-
-class NotRetryable(Conflict):
-    code, sentence, shown = "not_retryable", "A sub-task is done again by requeueing its parent.", ("task_id",)
 
 
 class RetriesTaken(Conflict):
@@ -115,8 +111,6 @@ def _check(letter: DeadLetter, task: Task | None) -> None:
         raise Missing()
     if letter.state != DeadLetter.State.WAITING:
         raise AlreadySettled(task_id=letter.task_id, state=letter.state, retried_as=letter.retried_as)
-    if task.kind != "task":
-        raise NotRetryable(task_id=letter.task_id)
 
 
 def _submit(
@@ -183,17 +177,19 @@ def retry_id(task_id: str, step: int = 0) -> str:
 def entry_of(task: Task, task_id: str, patch: dict[str, Any], *, now: datetime) -> Any:
     """The task's entry under another id, patched and checked like any other. A deadline that has passed is left out.
     Raises Invalid."""
-    named = {BY_WIRE_NAME[name].wire if name in BY_WIRE_NAME else name: value for name, value in patch.items()}
-    if "task_id" in named:
-        raise Invalid([Problem(field="patch.task_id", code="server_owned", message="is derived from the old one")])
-    data = {**merged({**task.entry}, named), "task_id": task_id}
-    timeline = data.get("task_completion_timeline")
-    if isinstance(timeline, dict) and "due" in timeline and "due" not in (named.get("task_completion_timeline") or {}):
+    form, prefix = (SUB_TASK_FORM, "sub_task") if task.kind == "sub_task" else (TASK_FORM, "task")
+    its_id, its_timeline = f"{prefix}_id", f"{prefix}_completion_timeline"
+    named = {form.by_wire_name[name].wire if name in form.by_wire_name else name: value for name, value in patch.items()}
+    if its_id in named:
+        raise Invalid([Problem(field=f"patch.{its_id}", code="server_owned", message="is derived from the old one")])
+    data = {**merged({**task.entry}, named), its_id: task_id}
+    timeline = data.get(its_timeline)
+    if isinstance(timeline, dict) and "due" in timeline and "due" not in (named.get(its_timeline) or {}):
         due = instant(timeline["due"], "", [])
         if due is not None and due <= now:
-            data["task_completion_timeline"] = {name: value for name, value in timeline.items() if name != "due"}
+            data[its_timeline] = {name: value for name, value in timeline.items() if name != "due"}
     try:
-        return InitialJobParser().parse(data)
+        return InitialJobParser().parse(data, kind=task.kind)
     except Invalid as error:
         problems = [Problem(field=f"patch.{p.field}".rstrip("."), code=p.code, message=p.message) for p in error.problems]
         raise Invalid(problems) from None

@@ -19,7 +19,7 @@ from apps.tasks.bodies import Body
 from apps.tasks.entries import TaskEntry
 from apps.tasks.models import Schedule, ScheduleFiring
 from apps.tasks.models_scheduling import NAME
-from apps.tasks.parser import BY_WIRE_NAME, InitialJobParser, instant
+from apps.tasks.parser import TASK_FORM, InitialJobParser, instant
 from apps.tasks.timing import BadRule, Rule, known_zone
 
 FIELDS = (
@@ -69,7 +69,7 @@ def entry_of(schedule: Schedule, planned: datetime) -> TaskEntry:
     if schedule.due_after_seconds:
         due = clock.iso(planned + timedelta(seconds=schedule.due_after_seconds))
         data["task_completion_timeline"] = {**data.get("task_completion_timeline", {}), "due": due}
-    return InitialJobParser().parse(data, submitter=f"{schedule.org_id}:{schedule.name}")
+    return InitialJobParser().parse(data, kind="task", submitter=f"{schedule.org_id}:{schedule.name}")
 
 
 # ---- checking ---------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def check(schedule: Schedule, *, now: datetime) -> None:
 
 
 def _check_entry(schedule: Schedule, wrong: Any, problems: list[Problem]) -> None:
-    named = {BY_WIRE_NAME[name].wire if name in BY_WIRE_NAME else name: value for name, value in schedule.entry.items()}
+    named = {TASK_FORM.by_wire_name[name].wire if name in TASK_FORM.by_wire_name else name: value for name, value in schedule.entry.items()}
     for name in NOT_IN_TEMPLATES:
         if name in named:
             wrong(f"entry.{name}", "server_owned", "is set at each firing")
