@@ -54,6 +54,8 @@ class TaskEntry:
     """From `completion_timeline.due`."""
     not_before: datetime | None = None
     """From `completion_timeline.not_before`."""
+    assign_by: datetime | None = None
+    """From `completion_timeline.assign_by`: fails when no agent has it by then."""
     steerability: dict[str, Any]
     knowledgebase_ptr: str = ""
     approval_script_id: str = ""

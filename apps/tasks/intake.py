@@ -22,7 +22,7 @@ from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import executor, limits, sub_tasks
+from apps.tasks import concurrency, executor, limits, sub_tasks
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, item_of
@@ -174,9 +174,11 @@ class TaskIntake:
                 verdicts[index] = _repeat(entry, known[key])
             elif key not in cases:
                 # Only a new task can be late: the repeat of one that was in time gets the first answer.
-                if entry.due and entry.due <= now:
-                    late = Problem(field=f"{entry.kind}_completion_timeline.due", code="past", message="must be in the future")
-                    verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid([late]))
+                late = [name for name in ("due", "assign_by") if (at := getattr(entry, name)) and at <= now]
+                if late:
+                    timeline = f"{entry.kind}_completion_timeline"
+                    problems = [Problem(field=f"{timeline}.{name}", code="past", message="must be in the future") for name in late]
+                    verdicts[index] = Verdict(task_id=entry.task_id, error=Invalid(problems))
                 elif wrong := sub_tasks.no_parent_for(entry, principal, parents):
                     verdicts[index] = Verdict(task_id=entry.task_id, error=wrong)
                 else:
@@ -314,6 +316,8 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, o
         updated_at=now,
         not_before=entry.not_before,
         deadline=entry.due or (now + timedelta(seconds=default_s) if default_s else None),
+        assign_by=entry.assign_by,
+        **concurrency.fields(entry.steerability, case.facts, config),
     )
 
 

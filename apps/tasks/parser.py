@@ -21,6 +21,7 @@ from apps.agents.cards import WORD_LENGTH, words
 from apps.core.errors import Invalid, Problem
 from apps.orgs.config_keys import STRATEGIES
 from apps.roles.rules import id_problem
+from apps.tasks import concurrency
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 
 ID_LENGTH = 180
@@ -36,6 +37,8 @@ RESERVED_IDS = frozenset({"actions", "bulk", "stream", "summary"})
 """Names of the API beside `/api/v1/tasks/{task_id}`."""
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+INSTANTS = ("due", "not_before", "assign_by")
+"""What a completion timeline says that the platform keeps to; other members are passed on."""
 EPOCH = re.compile(r"\d{1,12}(\.\d{1,9})?")
 
 SERVER_OWNED = frozenset(
@@ -183,15 +186,20 @@ def _behavior_map(value: Any, field: str, problems: Problems) -> Any:
 
 def _timeline(value: Any, field: str, problems: Problems) -> Any:
     if type(_parcel(value, field, problems)) is dict:
-        due, start = (instant(value[name], f"{field}.{name}", problems) if name in value else None for name in ("due", "not_before"))
+        due, start, by = (instant(value[name], f"{field}.{name}", problems) if name in value else None for name in INSTANTS)
         if due and start and start >= due:
             _wrong(problems, f"{field}.not_before", "out_of_range", "must be before due")
+        if start and by and start >= by:
+            _wrong(problems, f"{field}.not_before", "out_of_range", "must be before assign_by")
     return value
 
 
 def _steering(value: Any, field: str, problems: Problems) -> Any:
-    """Free, but for what the choice of an agent reads: `capabilities` it must have, the `job_kind` it must take."""
+    """Free, but for what the choice of an agent reads (`capabilities` it must have, the `job_kind` it must take) and the
+    `concurrency` that the queue keeps to."""
     if type(_parcel(value, field, problems)) is dict:
+        if value.get("concurrency") is not None:
+            concurrency.check(value["concurrency"], f"{field}.concurrency", problems)
         if "capabilities" in value:
             words(value["capabilities"], f"{field}.capabilities", problems)
         if "job_kind" in value and (wrong := id_problem(value["job_kind"], most=WORD_LENGTH)):
@@ -336,8 +344,7 @@ class InitialJobParser:
         timeline = found["completion_timeline"]
         return TaskEntry(
             **found,
-            due=instant(timeline["due"], "", problems) if "due" in timeline else None,
-            not_before=instant(timeline["not_before"], "", problems) if "not_before" in timeline else None,
+            **{name: instant(timeline[name], "", problems) for name in INSTANTS if name in timeline},
             body_hash=_hash(found),
             **({"approval_script_id": found["behavior_dsl_map"].get("approval_dsl_id") or ""} if is_part else {}),
         )
