@@ -10,7 +10,7 @@ from celery.signals import beat_init, worker_ready
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
-from jobplatform.queues import QUEUES, RECONCILE_SECONDS, SWEEP_SECONDS, TELL_REVOKED_SECONDS, QueueName, Work
+from jobplatform.queues import QUEUES, RECONCILE_SECONDS, REORDER_SECONDS, SWEEP_SECONDS, TELL_REVOKED_SECONDS, QueueName, Work
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 
@@ -57,6 +57,7 @@ app.conf.update(
         "schedules": {"task": Work.SCHEDULES, "schedule": SWEEP_SECONDS, "options": {"expire_seconds": int(SWEEP_SECONDS * 3)}},
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expire_seconds": int(RECONCILE_SECONDS)}},
         "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expire_seconds": int(TELL_REVOKED_SECONDS)}},
+        "reorder": {"task": Work.REORDER, "schedule": REORDER_SECONDS, "options": {"expire_seconds": int(REORDER_SECONDS)}},
     },
 )
 

@@ -30,6 +30,7 @@ class Work:
     DRAIN = "dispatch.drain"
     SWEEP = "upkeep.sweep"
     RECONCILE = "upkeep.reconcile"
+    REORDER = "upkeep.reorder"
     TELL_REVOKED = "upkeep.tell_revoked"
     BULK_ACTIONS = "upkeep.bulk_actions"
     SCHEDULES = "upkeep.schedules"
@@ -42,4 +43,5 @@ QUEUES = (
 
 SWEEP_SECONDS = 2.0
 RECONCILE_SECONDS = 5.0
+REORDER_SECONDS = 5.0
 TELL_REVOKED_SECONDS = 20.0

@@ -11,11 +11,14 @@ from apps.messaging import credentials
 from apps.orgs import keys
 from apps.tasks.bulk_actions import BulkRunner
 from apps.tasks.loader import TaskLoader
+from apps.tasks.reordering import Reorderer
 from apps.tasks.schedule_ticker import ScheduleTicker
 from apps.tasks.sweeper import Sweeper
 from jobplatform.queues import Work
 
 log = logging.getLogger(__name__)
+
+REORDER_SLICE_SECONDS = 1.0
 
 
 @shared_task(name=Work.SWEEP, ignore_result=True)
@@ -36,6 +39,18 @@ def reconcile(**_newer: object) -> None:
         TaskLoader().reconcile(now=clock.now())
     except redis.RedisDown as error:
         redis.log_away(error)
+
+
+@shared_task(name=Work.REORDER, ignore_result=True)
+def reorder(**_newer: object) -> None:
+    """A slice of it at a time: the sweep must not wait behind it."""
+    try:
+        left = Reorderer().run(now=clock.now(), seconds=REORDER_SLICE_SECONDS)
+    except redis.RedisDown as error:
+        redis.log_away(error)
+        return
+    if left:
+        background.send(Work.REORDER)
 
 
 @shared_task(name=Work.TELL_REVOKED, ignore_result=True)

@@ -9,6 +9,7 @@
 --   <p>:key:<org>:<key>      HASH   member -> claims and holds it has: who has a place of the key
 --   <p>:parked:<org>:<key>   ZSET   ticket, score as in a lane: who waits for a place
 --   <p>:parking:<org>        ZSET   key, score: how many wait for it
+--   <p>:aside                HASH   org -> how many are parked
 --   <p>:contests             ZSET   ticket that came while its key was full, mode cancel_*; score: when to look at it, ms
 --   <p>:contested:<org>      HASH   ticket -> priority
 --
@@ -68,6 +69,7 @@ local function occupy(org, key, member) redis.call('HINCRBY', p .. ':key:' .. or
 local function leave_parked(org, key, ticket)
   if redis.call('ZREM', p .. ':parked:' .. org .. ':' .. key, ticket) == 0 then return 0 end
   if tonumber(redis.call('ZINCRBY', p .. ':parking:' .. org, -1, key)) <= 0 then redis.call('ZREM', p .. ':parking:' .. org, key) end
+  if redis.call('HINCRBY', p .. ':aside', org, -1) <= 0 then redis.call('HDEL', p .. ':aside', org) end
   return 1
 end
 
@@ -95,7 +97,10 @@ local function set_aside(org, ticket, priority, member, keyed)
   local key, mode = keyed[1], keyed[3]
   if mode == 'queue' then
     local new = redis.call('ZADD', p .. ':parked:' .. org .. ':' .. key, score(org, priority, member), ticket)
-    if new == 1 then redis.call('ZINCRBY', p .. ':parking:' .. org, 1, key) end
+    if new == 1 then
+      redis.call('ZINCRBY', p .. ':parking:' .. org, 1, key)
+      redis.call('HINCRBY', p .. ':aside', org, 1)
+    end
   else
     redis.call('ZADD', p .. ':contests', 'NX', 0, ticket)
     redis.call('HSET', p .. ':contested:' .. org, ticket, priority)

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from apps.orgs.config_keys import STRATEGIES
+from apps.orgs.config_keys import CONCURRENCY_MODES, STRATEGIES
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.parser import ID_LENGTH, TASK_ID_RULE
 from apps.tasks.states import TaskStatus
@@ -44,7 +44,9 @@ ENTRY = _object(
         "submitter_subject_id": _string("`<org_id>:<subject>` of the key's org; needed only on /internal/process-task"),
         "job_space_id": _string("which candidates may do it; may stand in task_job_submission_data instead"),
         "task_execution_mode": _string("manual always waits for a person", enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
-        "task_completion_timeline": _object({"due": TIME, "not_before": TIME}, "deadlines; other members are passed on"),
+        "task_completion_timeline": _object(
+            {"due": TIME, "not_before": TIME, "assign_by": TIME}, "deadlines; other members are passed on"
+        ),
         "task_job_submission_data": _object(description="free payload for the agent"),
         "task_op_convertor_dsl_id": _nullable(_string("approval script for this task")),
         "task_behavior_dsl_map": _object(
@@ -131,9 +133,11 @@ BRIEF = {
     "times": _object(
         {
             name: _nullable(TIME)
-            for name in ("created", "updated", "queued", "assigned", "dispatched", "started", "finished", "not_before", "deadline")
+            for name in (
+                "created", "updated", "queued", "assigned", "dispatched", "started", "finished", "not_before", "deadline", "assign_by",
+            )
         }
-    ),
+    ),  # fmt: skip
 }
 ASSIGNMENT = _object({"attempt": INTEGER, "agent": _string(), "strategy": _string(), "because": _string("why this agent"), "at": TIME})
 TASK = _object(
@@ -143,6 +147,10 @@ TASK = _object(
         "entry": ENTRY,
         "assignment": _nullable(ASSIGNMENT),
         "queue_position": _nullable({**INTEGER, "description": "how many of its job space are before it; null when it is not waiting"}),
+        "held_by": {"type": "array", "items": _string(), "description": "what keeps it from an agent beside its turn"},
+        "concurrency": _nullable(
+            _object({"key": _string(), "limit": INTEGER, "mode": _string(enum=list(CONCURRENCY_MODES))}, "the limit it shares with others")
+        ),
     }
 )
 

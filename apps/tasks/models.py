@@ -175,3 +175,23 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_key}: {self.kind} {self.outcome}"
+
+
+class Reordering(models.Model):
+    """Which priority script an org's queue follows, and how far a change of it has come (`apps.tasks.reordering`)."""
+
+    store = "tasks"
+
+    org_id = models.CharField(primary_key=True, max_length=64, db_column="_id")
+    wanted = models.CharField(max_length=180, help_text="script, version and hash that the order should follow")
+    done = models.CharField(max_length=180, blank=True, default="", help_text="that it follows; differs while it is under way")
+    cursor = models.BigIntegerField(default=0, help_text="arrival of the last task that was asked again")
+    seen = models.IntegerField(default=0)
+    changed = models.IntegerField(default=0)
+    total = models.IntegerField(default=0, help_text="waiting tasks when it began")
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.org_id}: {self.wanted}"

@@ -499,8 +499,8 @@ if verb == 'standing' then
   }
 end
 
--- board now_ms org keys  ->  {{lane size head member …}, delayed, {key parked …}, contested, claimed, held,
---                             this minute's dispatches, last minute's}
+-- board now_ms org keys  ->  {{lane size head member …}, delayed, parked, {key parked …}, keys with parked, contested, claimed,
+--                             held, this minute's dispatches, last minute's}
 if verb == 'board' then
   local now, org, lanes = tonumber(ARGV[2]), ARGV[3], {}
   for _, lane in ipairs(redis.call('SMEMBERS', p .. ':lanes:' .. org)) do
@@ -511,6 +511,7 @@ if verb == 'board' then
   return {
     lanes,
     redis.call('HLEN', p .. ':later:' .. org),
+    tonumber(redis.call('HGET', p .. ':aside', org) or 0),
     redis.call('ZRANGE', p .. ':parking:' .. org, 0, ARGV[4] - 1, 'REV', 'WITHSCORES'),
     redis.call('ZCARD', p .. ':parking:' .. org),
     redis.call('HLEN', p .. ':contested:' .. org),

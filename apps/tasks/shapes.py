@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from django.db.models import Count
 
-from apps.core import clock, ids
-from apps.core.redis import RedisDown
+from apps.core import clock, ids, redis
 from apps.dsl.models import PolicyRun
 from apps.tasks import sub_tasks
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
-from apps.tasks.queue import PriorityQueue, item_of
+from apps.tasks.standing import standing
 from apps.tasks.states import OPEN, TERMINAL, TaskStatus
 
+COUNTS_SECONDS, COUNTS_WORTH_KEEPING_SECONDS = 10.0, 0.01
+"""<p>:counts:<org>   STRING   the counts of tasks by status, as JSON; expires."""
 REPORTS_SHOWN = 1000
 """An agent may log without end; a history shows the latest."""
 
@@ -60,6 +64,7 @@ def brief(task: Task, parts: dict[str, Any] | None = None) -> dict[str, Any]:
             "finished": clock.iso(task.finished_at),
             "not_before": clock.iso(task.not_before),
             "deadline": clock.iso(task.deadline),
+            "assign_by": clock.iso(task.assign_by),
         },
     }
 
@@ -71,7 +76,7 @@ def full(task: Task) -> dict[str, Any]:
         "result": task.result,
         "entry": task.entry,
         "assignment": _present_assignment(task),
-        "queue_position": _queue_position(task),
+        **_queue(task),
     }
 
 
@@ -80,17 +85,41 @@ def _present_assignment(task: Task) -> dict[str, Any] | None:
     return _assignment(found) if found else None
 
 
-def _queue_position(task: Task) -> int | None:
-    """How many of its job space are before it; None when it is not waiting, or nobody can say right now."""
-    if task.status != TaskStatus.QUEUED:
-        return None
-    try:
-        return PriorityQueue().position(task.org_id, item_of(task))
-    except RedisDown:
-        return None
+def has_ended(task: Task) -> bool:
+    return TaskStatus(task.status) in TERMINAL
+
+
+def _queue(task: Task) -> dict[str, Any]:
+    """Its place in the queue and what it waits for; nothing of it when it is not waiting, or nobody can say right now."""
+    found = standing(task, now=clock.now(), room=False)
+    return {
+        "queue_position": found.position if found.where == "lane" else None,
+        "held_by": found.held_by,
+        "concurrency": {"key": task.concurrency_key.removeprefix("="), "limit": task.concurrency_limit, "mode": task.concurrency_mode}
+        if task.concurrency_key
+        else None,
+    }
 
 
 def counts(org_id: str) -> dict[str, Any]:
+    """Counted in the database at most a twentieth of the time: an answer serves until counting has paid for itself, so the
+    more there is to count the older it may be, up to `COUNTS_SECONDS`; that of a small org is always of now."""
+    name = redis.key("counts", org_id)
+    try:
+        if kept := redis.client().get(name):
+            return orjson.loads(kept)
+    except redis.RedisDown:
+        return _counted(org_id)
+    began = time.perf_counter()
+    found = _counted(org_id)
+    took = time.perf_counter() - began
+    if took >= COUNTS_WORTH_KEEPING_SECONDS:
+        with contextlib.suppress(*redis.RedisDown):
+            redis.client().set(name, orjson.dumps(found), px=int(1000 * min(COUNTS_SECONDS, 20 * took)))
+    return found
+
+
+def _counted(org_id: str) -> dict[str, Any]:
     found = dict(Task.objects.filter(org_id=org_id).order_by().values_list("status").annotate(count=Count("pk")))
     by_status = {status.value: found.get(status.value, 0) for status in TaskStatus}
     return {
