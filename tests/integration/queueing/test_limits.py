@@ -68,7 +68,7 @@ def test_a_dispatcher_that_slept_over_its_claim_gives_nothing_to_agents(yard, mo
 
     yard.org(max_inflight=1)
     yard.put("t1", "t2")
-    choose, woken = JobExecutor._choose, []
+    begin, woken = JobExecutor._begin, []
 
     def slow(self, *arguments):
         if not woken:
@@ -76,9 +76,9 @@ def test_a_dispatcher_that_slept_over_its_claim_gives_nothing_to_agents(yard, mo
             late = NOON + timedelta(seconds=CLAIM_SECONDS + 1)
             PriorityQueue().tick(now=late)
             assert yard.dispatch(late) == 1
-        return choose(self, *arguments)
+        return begin(self, *arguments)
 
-    monkeypatch.setattr(JobExecutor, "_choose", slow)
+    monkeypatch.setattr(JobExecutor, "_begin", slow)
     yard.dispatch()
     assert len(yard.with_agents()) == 1
 
