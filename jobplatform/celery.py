@@ -10,7 +10,17 @@ from celery.signals import beat_init, worker_ready
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
-from jobplatform.queues import QUEUES, RECONCILE_SECONDS, REORDER_SECONDS, SWEEP_SECONDS, TELL_REVOKED_SECONDS, QueueName, Work
+from jobplatform.queues import (
+    FORGET_WEBHOOKS_SECONDS,
+    QUEUES,
+    RECONCILE_SECONDS,
+    REORDER_SECONDS,
+    SWEEP_SECONDS,
+    TELL_REVOKED_SECONDS,
+    WEBHOOKS_SECONDS,
+    QueueName,
+    Work,
+)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 
@@ -32,8 +42,8 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_queues=[KombuQueue(queue.name) for queue in QUEUES],
     task_default_queue=QueueName.UPKEEP,
-    task_routes={"dispatch.*": {"queue": QueueName.DISPATCH}, "upkeep.*": {"queue": QueueName.UPKEEP}},
-    imports=["workers.dispatch", "workers.upkeep"],
+    task_routes={f"{queue.name}.*": {"queue": queue.name} for queue in QUEUES},
+    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks"],
     # JSON only: a message from a shared broker is data, never code.
     task_serializer="json",
     result_serializer="json",
@@ -58,6 +68,8 @@ app.conf.update(
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expire_seconds": int(RECONCILE_SECONDS)}},
         "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expire_seconds": int(TELL_REVOKED_SECONDS)}},
         "reorder": {"task": Work.REORDER, "schedule": REORDER_SECONDS, "options": {"expire_seconds": int(REORDER_SECONDS)}},
+        "webhooks": {"task": Work.WEBHOOKS, "schedule": WEBHOOKS_SECONDS, "options": {"expire_seconds": int(WEBHOOKS_SECONDS)}},
+        "forget-webhooks": {"task": Work.FORGET_WEBHOOKS, "schedule": FORGET_WEBHOOKS_SECONDS, "options": {"expire_seconds": 600}},
     },
 )
 

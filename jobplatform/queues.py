@@ -22,6 +22,7 @@ class Queue:
 class QueueName:
     DISPATCH = "dispatch"
     UPKEEP = "upkeep"
+    WEBHOOKS = "webhooks"
 
 
 class Work:
@@ -34,14 +35,19 @@ class Work:
     TELL_REVOKED = "upkeep.tell_revoked"
     BULK_ACTIONS = "upkeep.bulk_actions"
     SCHEDULES = "upkeep.schedules"
+    WEBHOOKS = "webhooks.drain"
+    FORGET_WEBHOOKS = "webhooks.forget"
 
 
 QUEUES = (
     Queue(name=QueueName.DISPATCH, pool="solo", workers=2, meaning="claims queued tasks, chooses head agents, publishes deliveries"),
     Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, database against Redis and JetStream"),
+    Queue(name=QueueName.WEBHOOKS, pool="solo", workers=1, meaning="deliveries to webhook endpoints, each endpoint on a thread of its own"),
 )
 
 SWEEP_SECONDS = 2.0
 RECONCILE_SECONDS = 5.0
 REORDER_SECONDS = 5.0
 TELL_REVOKED_SECONDS = 20.0
+WEBHOOKS_SECONDS = 2.0
+FORGET_WEBHOOKS_SECONDS = 3600.0

@@ -19,5 +19,6 @@ urlpatterns = [
     path("", include("apps.orgs.urls")),
     path("", include("apps.roles.urls")),
     path("", include("apps.tasks.urls")),
+    path("", include("apps.webhooks.urls")),
     path("", include("apps.dsl.urls")),
 ]

@@ -14,11 +14,13 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.roles import book
     from apps.tasks import arrivals, counting, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
+    from apps.webhooks import derive
 
     return (
         (KeyMade, book.welcome),
         (TasksMoved, arrivals.announce),
         (TasksMoved, counting.moved),
+        (TasksMoved, derive.heard),
         (TasksProgressed, arrivals.announce_progress),
         (TasksMoved, sub_tasks.parts_moved),
         (TasksProgressed, sub_tasks.parts_progressed),

@@ -310,6 +310,8 @@ class OrgConfig:
         OrNull(rule=Number(least=60, most=365 * DAY)), None, "seconds a person may be silent before a task goes to another; null: no limit")
     task_timeline_default_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
+    webhook_retention_days: int = _key(
+        Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept")
     outbound_allow: tuple[str, ...] = _key(
         ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")
     fair_share_weight: float = _key(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from jobplatform_sdk.credentials import BadKey as BadKey
     from jobplatform_sdk.runtime import AccessRefused as AccessRefused
     from jobplatform_sdk.task import Task as Task
+    from jobplatform_sdk.webhooks import BadWebhook as BadWebhook
+    from jobplatform_sdk.webhooks import verify_webhook as verify_webhook
 
 _HOMES = {
     "Agent": "agent",
@@ -32,6 +34,8 @@ _HOMES = {
     "AsyncClient": "client_async",
     "Patience": "client_calls",
     "ClientError": "client_errors",
+    "BadWebhook": "webhooks",
+    "verify_webhook": "webhooks",
 }
 """Where each name lives. Imported when first used: an agent needs no HTTP, a client no NATS."""
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import httpx
 
 from jobplatform_sdk import client_calls as calls
+from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
@@ -31,7 +32,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client:
+class Client(AdminCalls):
     def __init__(
         self,
         url: str | None = None,

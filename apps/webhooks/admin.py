@@ -1,0 +1,157 @@
+"""Webhook endpoints and what was sent to them. Changes go through the same book as the API's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+
+from apps.core import clock
+from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.errors import Invalid, PlatformError
+from apps.webhooks.book import WebhookBook
+from apps.webhooks.event_types import ALL, EVENTS
+from apps.webhooks.models import Attempt, Delivery, Endpoint
+
+FIELDS = ("url", "events", "description", "enabled")
+
+
+class EndpointForm(forms.ModelForm):
+    events = forms.MultipleChoiceField(
+        choices=[(ALL, "all of them"), *((event, f"{event}: {meaning}") for event, meaning in EVENTS.items())],
+        widget=forms.CheckboxSelectMultiple,
+        initial=[ALL],
+    )
+
+    class Meta:
+        model = Endpoint
+        fields = ("org", *FIELDS)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if ALL in data.get("events", ()):
+            data["events"] = [ALL]
+        org = data.get("org") or (self.instance.org if self.instance.org_id else None)
+        if org is not None and not self.errors:
+            try:
+                WebhookBook(org_id=org.pk, by="", now=clock.now()).check({name: data[name] for name in FIELDS}, new=False)
+            except Invalid as invalid:
+                for problem in invalid.problems:
+                    self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+        return data
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(admin.ModelAdmin):
+    form = EndpointForm
+    list_display = ("endpoint_id", "org", "url", "wants", "state", "last_delivered_at", "description")
+    list_filter = ("enabled", "org")
+    search_fields = ("endpoint_id", "url", "description", "org__org_id")
+    search_help_text = "endpoint, URL, description or organization"
+    ordering = ("-created_at",)
+    list_select_related = ("org",)
+    autocomplete_fields = ("org",)
+    actions = ("ping", "replay_failed", "rotate")
+    shown = ("endpoint_id", "state", "deliveries", "failing_since", "last_delivered_at", "previous_until", "created_at", "created_by")
+
+    @admin.display(description="events")
+    def wants(self, row: Endpoint) -> str:
+        return "all" if row.events == [ALL] else ", ".join(row.events)
+
+    @admin.display(description="state")
+    def state(self, row: Endpoint) -> str:
+        if not row.enabled:
+            return f"disabled: {row.disabled_because}"
+        return "failing" if row.failing_since else "enabled"
+
+    @admin.display(description="deliveries")
+    def deliveries(self, row: Endpoint) -> str:
+        return format_html('<a href="{}?endpoint_id={}">what was sent to it</a>', reverse("admin:webhooks_delivery_changelist"), row.pk)
+
+    def get_fields(self, request: HttpRequest, obj: Endpoint | None = None) -> tuple[str, ...]:
+        return ("org", *FIELDS) if obj is None else ("org", *FIELDS, *self.shown)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Endpoint | None = None) -> tuple[str, ...]:
+        return () if obj is None else ("org", *self.shown)
+
+    def save_model(self, request: HttpRequest, obj: Endpoint, form: Any, change: bool) -> None:
+        wish = {name: form.cleaned_data[name] for name in FIELDS}
+        if change:
+            self._book(request, obj).change(obj.pk, wish)
+            return
+        made, secret = self._book(request, obj).create(wish)
+        obj.pk, obj._state.adding = made.pk, False
+        request.secret = secret  # type: ignore[attr-defined]  # for this response and nothing else
+
+    def delete_model(self, request: HttpRequest, obj: Endpoint) -> None:
+        self._book(request, obj).delete(obj.pk)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+
+    def response_add(self, request: HttpRequest, obj: Endpoint, post_url_continue: Any = None) -> HttpResponse:
+        return self._secret_page(request, Endpoint.objects.get(pk=obj.pk), request.secret, "New webhook endpoint")
+
+    @admin.action(description="Send a ping", permissions=["change"])
+    def ping(self, request: HttpRequest, chosen: QuerySet[Endpoint]) -> None:
+        self._each(request, chosen, "pinged; the deliveries tell what came of it", lambda book, row: book.ping(row.pk))
+
+    @admin.action(description="Replay what failed in the last 7 days", permissions=["change"])
+    def replay_failed(self, request: HttpRequest, chosen: QuerySet[Endpoint]) -> None:
+        since = clock.now() - timedelta(days=7)
+        self._each(request, chosen, "replayed", lambda book, row: book.replay_since(row.pk, since, missed=False))
+
+    @admin.action(description="Rotate the secret (of one)", permissions=["change"])
+    def rotate(self, request: HttpRequest, chosen: QuerySet[Endpoint]) -> HttpResponse | None:
+        rows = list(chosen[:2])
+        if len(rows) != 1:
+            self.message_user(request, "Choose one: its new secret is shown on the next page, once.", messages.ERROR)
+            return None
+        row, secret = self._book(request, rows[0]).rotate(rows[0].pk)
+        return self._secret_page(request, row, secret, "New secret")
+
+    def _each(self, request: HttpRequest, chosen: QuerySet[Endpoint], done: str, verb: Callable[[WebhookBook, Endpoint], Any]) -> None:
+        for row in chosen:
+            try:
+                verb(self._book(request, row), row)
+            except PlatformError as error:
+                self.message_user(request, f"{row.pk}: {error.sentence}", messages.ERROR)
+            else:
+                self.message_user(request, f"{row.pk}: {done}.", messages.SUCCESS)
+
+    def _book(self, request: HttpRequest, row: Endpoint) -> WebhookBook:
+        return WebhookBook(org_id=row.org_id, by=actor(request), now=clock.now())
+
+    def _secret_page(self, request: HttpRequest, row: Endpoint, secret: str, title: str) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": title, "opts": self.opts, "endpoint": row, "secret": secret}
+        return TemplateResponse(request, "admin/webhooks/endpoint/made.html", context)
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "org_id", "endpoint_id", "event", "task_key", "state", "tries", "last_status", "last_error", "due")
+    list_filter = ("state", "event")
+    search_fields = ("=endpoint_id", "=task_key", "=org_id")
+    search_help_text = "endpoint, organization, or task as org/id"
+    ordering = ("-id",)
+    fields = ("id", "org_id", "endpoint_id", "event", "task_key", "state", "tries", "due", "created_at", "ended_at", "body", "log")
+
+    @admin.display(description="next try")
+    def due(self, row: Delivery) -> str:
+        return clock.iso(row.due_at) or "" if row.state == "pending" else "-"
+
+    @admin.display(description="every try")
+    def log(self, row: Delivery) -> str:
+        tries = Attempt.objects.filter(delivery_id=row.pk).order_by("-number")[:100]
+        cells = ((each.number, clock.iso(each.at), each.status or "-", each.duration_ms, f"{each.error} {each.excerpt}") for each in tries)
+        rows = format_html_join("", "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>", cells)
+        return format_html("<table><thead><tr><th>try<th>at<th>status<th>ms<th>said</tr></thead><tbody>{}</tbody></table>", rows)

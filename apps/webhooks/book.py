@@ -1,0 +1,218 @@
+"""The book of endpoints: made, changed, rotated, deleted, replayed. Every change is in the audit trail; no secret is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import router, transaction
+
+from apps.core import ids
+from apps.core.errors import Conflict, Invalid, Missing, Problem
+from apps.core.outbound import UnsafeUrl, check_url
+from apps.core.redis import RedisDown
+from apps.orgs import audit
+from apps.orgs.config_store import OrgConfigProvider
+from apps.orgs.models import Change
+from apps.webhooks import derive, event_types, signing
+from apps.webhooks.event_types import ALL, EVENTS, floor
+from apps.webhooks.models import FAILED, PENDING, Attempt, Delivery, Endpoint
+from apps.webhooks.order import Order
+from apps.webhooks.schedule import LIFE
+
+ENDPOINTS_MAX = 20
+DESCRIPTION_LENGTH = 200
+OVERLAP_DEFAULT, OVERLAP_MAX = timedelta(days=1), timedelta(days=7)
+REPLAY_MAX = timedelta(days=31)
+
+
+class NoSuchEndpoint(Missing):
+    sentence = "There is no such webhook endpoint."
+
+
+class NoSuchDelivery(Missing):
+    sentence = "There is no such delivery."
+
+
+class TooManyEndpoints(Conflict):
+    code, sentence = "too_many_endpoints", f"An org may have {ENDPOINTS_MAX} webhook endpoints."
+
+
+class EndpointDisabled(Conflict):
+    code, sentence = "endpoint_disabled", "The endpoint is disabled; enable it first."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookBook:
+    """Of one org. `by` is for the audit trail."""
+
+    org_id: str
+    by: str
+    now: datetime
+
+    def all(self) -> list[Endpoint]:
+        return list(Endpoint.objects.filter(org_id=self.org_id).order_by("endpoint_id"))
+
+    def get(self, endpoint_id: str) -> Endpoint:
+        """Another org's is as missing as one that never was."""
+        row = Endpoint.objects.filter(pk=endpoint_id[:64], org_id=self.org_id).first()
+        if row is None:
+            raise NoSuchEndpoint()
+        return row
+
+    def create(self, wish: dict[str, Any]) -> tuple[Endpoint, str]:
+        """The endpoint and its secret, which is shown this once. Raises Invalid or TooManyEndpoints."""
+        values = self.check(wish, new=True)
+        row = Endpoint(
+            endpoint_id=f"wh_{secrets.token_hex(8)}", org_id=self.org_id, secret_salt=signing.new_salt(),
+            from_transition=floor(self.now), created_at=self.now, updated_at=self.now, created_by=self.by, **values,
+        )  # fmt: skip
+        with self._atomic():
+            if Endpoint.objects.filter(org_id=self.org_id).count() >= ENDPOINTS_MAX:
+                raise TooManyEndpoints()
+            row.save(force_insert=True)
+            self._note(row, None, _facts(row))
+        derive.forget()
+        return row, signing.secret(row, row.secret_salt)
+
+    def change(self, endpoint_id: str, wish: dict[str, Any]) -> Endpoint:
+        row = self.get(endpoint_id)
+        old, values = _facts(row), self.check(wish, new=False)
+        if values.get("enabled") and not row.enabled:
+            # What moved meanwhile was not for it; `replay` with a time brings it after all.
+            values |= {"disabled_because": "", "failing_since": None, "from_transition": floor(self.now)}
+        elif values.get("enabled") is False and row.enabled:
+            values["disabled_because"] = f"by {self.by}"[:255]
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.updated_at = self.now
+        with self._atomic():
+            row.save(update_fields=[*values, "updated_at"])
+            if old != _facts(row):
+                self._note(row, old, _facts(row))
+        derive.forget()
+        self._due(row)
+        return row
+
+    def rotate(self, endpoint_id: str, overlap: timedelta = OVERLAP_DEFAULT) -> tuple[Endpoint, str]:
+        """A new secret; until `overlap` is over the old one signs, too."""
+        row = self.get(endpoint_id)
+        row.previous_salt, row.secret_salt = (row.secret_salt if overlap else ""), signing.new_salt()
+        row.previous_until, row.updated_at = (self.now + overlap if overlap else None), self.now
+        with self._atomic():
+            row.save(update_fields=["previous_salt", "secret_salt", "previous_until", "updated_at"])
+            self._note(row, {"rotated": False}, {"rotated": True, "overlap_s": overlap.total_seconds()})
+        return row, signing.secret(row, row.secret_salt)
+
+    def delete(self, endpoint_id: str) -> None:
+        """With everything that was, or was to be, sent to it."""
+        row = self.get(endpoint_id)
+        facts, pk = _facts(row), row.pk
+        with self._atomic():
+            row.delete()
+            self._note(Endpoint(endpoint_id=pk, org_id=self.org_id), facts, None)
+        derive.forget()
+        for model in (Delivery, Attempt):
+            model.objects.filter(endpoint_id=pk).delete()
+
+    def ping(self, endpoint_id: str) -> Delivery:
+        row = self._enabled(endpoint_id)
+        text = event_types.body(event_types.PING, self.now, {"org_id": self.org_id, "endpoint_id": row.pk, "by": self.by})
+        made = derive.delivery(row, ids.time_ordered(), event_types.PING, text, self.now)
+        made.save(force_insert=True)
+        self._due(row)
+        return made
+
+    def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        row = Delivery.objects.filter(pk=delivery_id[:64], endpoint_id=self.get(endpoint_id).pk).first()
+        if row is None:
+            raise NoSuchDelivery()
+        return row
+
+    def replay(self, endpoint_id: str, delivery_id: str) -> Delivery:
+        """Send it again, whatever became of it, from the beginning of the schedule. The receiver knows it by its id."""
+        row, made = self._enabled(endpoint_id), self.delivery(endpoint_id, delivery_id)
+        Delivery.objects.filter(pk=made.pk).update(**_again(self.now))
+        self._note(row, None, {"replayed": made.pk})
+        self._due(row)
+        return self.delivery(endpoint_id, delivery_id)
+
+    def replay_since(self, endpoint_id: str, since: datetime, *, missed: bool) -> int:
+        """Send all that failed since then again; how many they are. `missed`: also look for what moved since then and was
+        never meant for it, because it was disabled, or asked for other events."""
+        row = self._enabled(endpoint_id)
+        low, high = derive.span(row.pk, floor(since))
+        count = Delivery.objects.filter(pk__gte=low, pk__lt=high, state=FAILED).update(**_again(self.now))
+        if missed:
+            Endpoint.objects.filter(pk=row.pk).update(catch_up_from=floor(since))
+        self._note(row, None, {"replayed_since": since.isoformat(), "missed_too": missed, "failed": count})
+        self._due(row)
+        return count
+
+    def check(self, wish: dict[str, Any], *, new: bool) -> dict[str, Any]:
+        """The wish as field values. Raises Invalid with every problem."""
+        known = {"url", "events", "description", "enabled"}
+        problems = [Problem(field=name[:64], code="unknown", message="is not known here") for name in wish if name not in known]
+        values = {name: wish[name] for name in known if name in wish}
+        if new:
+            values = {"events": [ALL], "description": "", "enabled": True, **values}
+            if "url" not in values:
+                problems.append(Problem(field="url", code="missing", message="is required"))
+        if "url" in values:
+            try:
+                check_url(values["url"], allow=OrgConfigProvider().of(self.org_id).outbound_allow)
+            except UnsafeUrl as unsafe:
+                problems += unsafe.problems
+        if "events" in values:
+            problems += _events_problems(values["events"])
+        text = values.get("description", "")
+        if not isinstance(text, str) or len(text) > DESCRIPTION_LENGTH or not (text.isprintable() or not text):
+            problems.append(
+                Problem(field="description", code="wrong", message=f"must be printable, at most {DESCRIPTION_LENGTH} characters")
+            )
+        if not isinstance(values.get("enabled", True), bool):
+            problems.append(Problem(field="enabled", code="wrong_type", message="must be true or false"))
+        if problems:
+            raise Invalid(problems)
+        return values
+
+    def _enabled(self, endpoint_id: str) -> Endpoint:
+        row = self.get(endpoint_id)
+        if not row.enabled:
+            raise EndpointDisabled()
+        return row
+
+    def _due(self, row: Endpoint) -> None:
+        try:
+            Order().put([row.pk], self.now)
+        except RedisDown:
+            return  # upkeep puts it there
+        Order().ring()
+
+    def _atomic(self) -> Any:
+        return transaction.atomic(using=router.db_for_write(Endpoint))
+
+    def _note(self, row: Endpoint, old: Any, new: Any) -> None:
+        audit.record(org_id=self.org_id, kind=Change.Kind.WEBHOOK, key=row.pk, old=old, new=new, by=self.by, at=self.now)
+
+
+def _again(now: datetime) -> dict[str, Any]:
+    return {"state": PENDING, "step": 0, "due_at": now, "give_up_at": now + LIFE, "ended_at": None}
+
+
+def _facts(row: Endpoint) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("url", "events", "description", "enabled")}
+
+
+def _events_problems(events: Any) -> list[Problem]:
+    if not isinstance(events, list) or not 0 < len(events) <= len(EVENTS):
+        return [Problem(field="events", code="wrong_type", message="must be a list of event types, or of * alone")]
+    if events == [ALL]:
+        return []
+    return [
+        Problem(field=f"events.{index}", code="not_allowed", message=f"must be one of {', '.join(EVENTS)}")
+        for index, event in enumerate(events)
+        if not isinstance(event, str) or event not in EVENTS or event in events[:index]
+    ]
