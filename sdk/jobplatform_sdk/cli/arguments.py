@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
 
@@ -129,6 +130,8 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
         made = add(verb, summary, more)
         made.add_argument("task_ids", metavar="TASK_ID", nargs="+")
         made.add_argument("--reason", default="", help="kept with the task")
+    webhook_arguments(add("webhooks", "webhook endpoints, and what was sent to them", WEBHOOKS_MORE), moment)
+    audit_arguments(add("audit", "who changed what, newest first", AUDIT_MORE), moment)
     return top
 
 

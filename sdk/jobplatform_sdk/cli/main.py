@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import arguments, looking, submitting, watching
+from jobplatform_sdk.cli import admin, arguments, looking, submitting, watching
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -23,6 +23,8 @@ COMMANDS = {
     "cancel": looking.steer,
     "approve": looking.steer,
     "reject": looking.steer,
+    "webhooks": admin.webhooks,
+    "audit": admin.audit,
 }
 
 LASTING = {"bulk", "watch"}
