@@ -24,6 +24,8 @@ class Hold:
     agent: str
     place: str = ""
     """What it occupies of a concurrency key, as the queue says it (`apps.tasks.queue.place_of`)."""
+    to_person: bool = False
+    """Under a person's lease."""
 
 
 @lru_cache(maxsize=1)

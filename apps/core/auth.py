@@ -29,7 +29,7 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """For histories and audit rows: the subject if there is one, and always the key."""
+        """For histories and audit rows: the subject if there is one, and always the key; without a key, the name signed in with."""
         if not self.key_id:
-            return self.name
+            return f"{self.subject_id} (signed in as {self.name})" if self.subject_id else self.name
         return f"{self.subject_id} (key {self.key_id})" if self.subject_id else f"key {self.key_id}"

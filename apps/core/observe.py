@@ -162,7 +162,8 @@ HTTP_SECONDS = Histogram(
     labels=(("route", "as above"),))
 REPAIRS = Counter(
     name="jobplatform_repairs_total", unit="repairs", meaning="what upkeep found missing or over and mended",
-    labels=(("what", "queued, leases, holds, told (loader); expired, lapsed (sweeper); webhooks (missed deliveries)"),))
+    labels=(("what", "queued, leases, holds, told, closed (loader); expired, lapsed, undecided, escalated (sweeper); "
+             "webhooks (missed deliveries)"),))
 WEBHOOK_ATTEMPTS = Counter(
     name="jobplatform_webhook_attempts_total", unit="requests", meaning="webhook requests sent, by how they ended",
     labels=(("outcome", "delivered, refused (an answer other than 2xx), or why none came: timeout, unreachable, unsafe, too_large …"),))

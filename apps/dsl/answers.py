@@ -14,6 +14,8 @@ PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
 SUBJECT_ID_LENGTH = 180
 RULES = ("first_price", "second_price", "weighted")
 WEIGHTS = ("price", "eta", "confidence", "load", "reputation", "calibration")
+PEOPLE_MAX = 100
+WAIT_MAX_S = 365 * 86_400
 BID_WINDOW_MS = (10, 10_000)
 MIN_BIDS = (0, 1000)
 MAX_CANDIDATES = (1, 10_000)
@@ -45,6 +47,20 @@ def _approval(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
     if answer["accepted"] is not None and type(answer["accepted"]) is not bool:
         raise BadAnswer(f"`accepted` must be True, False or None, not {_kind(answer['accepted'])}")
     answer["reason"] = _text(answer, "reason", default="", length=REASON_LENGTH)
+    # Who decides instead, when the answer is null, and by when.
+    for name in ("approvers", "escalate_to"):
+        if answer.get(name) is not None:
+            _people(answer[name], name)
+    for name in ("expires_in_s", "escalate_after_s"):
+        if answer.get(name) is not None and not (_is_number(answer[name]) and 1 <= answer[name] <= WAIT_MAX_S):
+            raise BadAnswer(f"`{name}` must be a number of seconds from 1 to {WAIT_MAX_S}")
+
+
+def _people(names: Any, field: str) -> None:
+    if type(names) is not list or len(names) > PEOPLE_MAX:
+        raise BadAnswer(f"`{field}` must be a list of at most {PEOPLE_MAX} subject ids or `role:<role type>`")
+    if any(type(name) is not str or not 0 < len(name.removeprefix("role:")) <= SUBJECT_ID_LENGTH for name in names):
+        raise BadAnswer(f"`{field}` must hold subject ids or `role:<role type>`")
 
 
 def _priority(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:

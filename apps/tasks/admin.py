@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -18,12 +21,14 @@ from django.utils.text import Truncator
 
 from apps.core import clock
 from apps.core.admin import ReadOnlyAdmin
+from apps.core.auth import Principal
 from apps.core.errors import PlatformError
+from apps.orgs.access import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
-from apps.tasks import shapes, steering
+from apps.tasks import deciding, shapes, steering
 from apps.tasks.listing import HEAVY
-from apps.tasks.models import Assignment, Report, Task, Transition
+from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import TaskStore
 
@@ -31,7 +36,42 @@ CHOICES_MAX = 200
 STEERED_AT_ONCE = 1000
 
 Choices = Iterator[tuple[str, str]]
-Steer = Callable[[Task, str, datetime], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Who steers, and what stands in the form beside the action."""
+
+    username: str
+    reason: str
+    subject_id: str
+
+    @classmethod
+    def of_form(cls, request: HttpRequest) -> Said:
+        typed = SteerForm.typed(request.POST)
+        return cls(username=request.user.get_username(), **typed)
+
+    @property
+    def actor(self) -> str:
+        return f"admin {self.username}"
+
+    def of(self, task: Task) -> Principal:
+        """The platform's staff are operators of every org."""
+        return Principal(org_id=task.org_id, role=OPERATOR, subject_id="", key_id="", name=self.actor)
+
+
+class SteerForm(ActionForm):
+    reason = forms.CharField(required=False, max_length=1000, widget=forms.TextInput(attrs={"placeholder": "for the history"}))
+    subject_id = forms.CharField(
+        required=False, max_length=180, label="Subject", widget=forms.TextInput(attrs={"placeholder": "to assign"})
+    )
+
+    @staticmethod
+    def typed(posted: Any) -> dict[str, str]:
+        return {"reason": posted.get("reason", "").strip()[:1000], "subject_id": posted.get("subject_id", "").strip()[:180]}
+
+
+Steer = Callable[[Task, Said, datetime], Any]
 
 
 class _Filter(admin.SimpleListFilter):
@@ -81,7 +121,8 @@ class TaskAdmin(ReadOnlyAdmin):
     search_fields = ("^task_id", "goal", "^submitter_subject_id")
     search_help_text = "how a task id or a submitter begins, or words of a goal"
     ordering = ("-sequence",)
-    actions = ("cancel", "requeue", "approve", "reject")
+    action_form = SteerForm
+    actions = ("cancel", "requeue", "approve", "reject", "assign", "accept_result", "reject_result", "send_back")
     change_form_template = "admin/tasks/task/change_form.html"
     fieldsets = (
         (None, {"fields": ("task_id", "org_id", "state", "reason", "goal", "intent", "submitter_subject_id", "job_space_id")}),
@@ -127,27 +168,62 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["steer"])
     def cancel(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
-        self._steer(request, chosen, "cancelled", lambda task, actor, now: steering.cancel(task, actor=actor, reason="", now=now))
+        self._steer(
+            request, chosen, "cancelled", lambda task, said, now: steering.cancel(task, actor=said.actor, reason=said.reason, now=now)
+        )
 
     @admin.action(description="Take from the agent and queue again", permissions=["steer"])
     def requeue(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
-        self._steer(request, chosen, "queued again", lambda task, actor, now: steering.requeue(task, actor=actor, reason="", now=now))
+        self._steer(
+            request, chosen, "queued again", lambda task, said, now: steering.requeue(task, actor=said.actor, reason=said.reason, now=now)
+        )
 
     @admin.action(description="Approve (of those that wait for it)", permissions=["steer"])
     def approve(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
-        self._steer(request, chosen, "approved", lambda task, actor, now: _decide(task, True, actor, now))
+        self._approval(request, chosen, "approved", accepted=True)
 
     @admin.action(description="Reject (of those that wait for approval)", permissions=["steer"])
     def reject(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
-        self._steer(request, chosen, "rejected", lambda task, actor, now: _decide(task, False, actor, now))
+        self._approval(request, chosen, "rejected", accepted=False)
+
+    @admin.action(description="Assign to the subject, or as proposed", permissions=["steer"])
+    def assign(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        def steer(task: Task, said: Said, now: datetime) -> Any:
+            return deciding.assign(task, said.of(task), subject_id=said.subject_id, reason=said.reason, now=now)
+
+        self._steer(request, chosen, "assigned", steer)
+
+    @admin.action(description="Verify: accept the result", permissions=["steer"])
+    def accept_result(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._verdict(request, chosen, "accepted", "accept")
+
+    @admin.action(description="Verify: reject the result", permissions=["steer"])
+    def reject_result(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._verdict(request, chosen, "rejected", "reject")
+
+    @admin.action(description="Verify: send back for another attempt", permissions=["steer"])
+    def send_back(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        self._verdict(request, chosen, "sent back", "send_back")
+
+    def _approval(self, request: HttpRequest, chosen: QuerySet[Task], done: str, *, accepted: bool) -> None:
+        def steer(task: Task, said: Said, now: datetime) -> Any:
+            return deciding.approve(task, said.of(task), accepted=accepted, reason=said.reason, now=now)
+
+        self._steer(request, chosen, done, steer)
+
+    def _verdict(self, request: HttpRequest, chosen: QuerySet[Task], done: str, verdict: str) -> None:
+        def steer(task: Task, said: Said, now: datetime) -> Any:
+            return deciding.verify(task, said.of(task), verdict=verdict, reason=said.reason, now=now)
+
+        self._steer(request, chosen, done, steer)
 
     def _steer(self, request: HttpRequest, chosen: QuerySet[Task], done: str, steer: Steer) -> None:
-        actor = f"admin {request.user.get_username()}"
+        said = Said.of_form(request)
         keys = list(chosen.values_list("pk", flat=True)[: STEERED_AT_ONCE + 1])
         count = 0
-        for task in TaskStore().load_many(keys[:STEERED_AT_ONCE]).values():
+        for task in TaskStore().load_many(keys[:STEERED_AT_ONCE], entry=True).values():
             try:
-                steer(task, actor, clock.now())
+                steer(task, said, clock.now())
                 count += 1
             except PlatformError as error:
                 self.message_user(request, f"Task {task.task_id}: {error.sentence}", messages.WARNING)
@@ -155,10 +231,6 @@ class TaskAdmin(ReadOnlyAdmin):
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
         if len(keys) > STEERED_AT_ONCE:
             self.message_user(request, f"Only the first {STEERED_AT_ONCE} of those chosen: do it again for the others.", messages.WARNING)
-
-
-def _decide(task: Task, accepted: bool, actor: str, now: datetime) -> Any:
-    return steering.decide_approval(task, accepted=accepted, reason="", actor=actor, now=now)
 
 
 def _timeline(task: Task) -> list[dict[str, Any]]:
@@ -194,6 +266,8 @@ def _told(kind: str, item: dict[str, Any]) -> tuple[str, str, str]:
         body = item["body"] if isinstance(item["body"], dict) else {}
         said = body.get("message") or body.get("error") or body.get("reason") or ""
         return f"{item['agent']} says {item['type']} ({item['outcome']})", str(said), ""
+    if kind == "decision":
+        return f"{item['decided'].replace('_', ' ')}: {item['outcome'].replace('_', ' ')}", f"{item['because']} — {item['actor']}", ""
     old = item["old"] or "submitted"
     return f"{old} → {item['status']}", f"{item['reason']} — {item['actor']}", item["status"]
 
@@ -220,3 +294,11 @@ class ReportAdmin(ReadOnlyAdmin):
     list_filter = (OrgFilter,)
     search_fields = ("^task_key", "=agent")
     ordering = ("-id",)
+
+
+@admin.register(Decision)
+class DecisionAdmin(ReadOnlyAdmin):
+    list_display = ("task_key", "kind", "outcome", "because", "actor", "at")
+    list_filter = (OrgFilter,)
+    search_fields = ("^task_key", "=actor")
+    ordering = ("-at",)

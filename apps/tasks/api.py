@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from apps.core import clock, ids
 from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem, Refused, Unassignable
 from apps.core.http import answer, read_object
-from apps.orgs.access import AGENT, OPERATOR, SUBMITTER, RequireRole
+from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from apps.tasks import api_docs as docs
 from apps.tasks import shapes, steering
 from apps.tasks.arrivals import Arrivals
@@ -202,38 +202,11 @@ class Cancel(TaskView):
     @extend_schema(**docs.CANCEL)
     def post(self, request: Any, task_id: str) -> HttpResponse:
         task = self.task(task_id)
-        task = steering.cancel(task, actor=request.user.actor, reason=_reason(request), now=clock.now())
+        task = steering.cancel(task, actor=request.user.actor, reason=reason_of(request), now=clock.now())
         return answer(shapes.full(task))
 
 
-class _Decision(TaskView):
-    permission_classes = [RequireRole(OPERATOR)]
-    accepted: bool
-
-    def decide(self, request: Any, task_id: str) -> HttpResponse:
-        task = self.task(task_id)
-        reason = _reason(request)
-        task = steering.decide_approval(task, accepted=self.accepted, actor=request.user.actor, reason=reason, now=clock.now())
-        return answer(shapes.full(task))
-
-
-class Approve(_Decision):
-    accepted = True
-
-    @extend_schema(**docs.APPROVE)
-    def post(self, request: Any, task_id: str) -> HttpResponse:
-        return self.decide(request, task_id)
-
-
-class Reject(_Decision):
-    accepted = False
-
-    @extend_schema(**docs.REJECT)
-    def post(self, request: Any, task_id: str) -> HttpResponse:
-        return self.decide(request, task_id)
-
-
-def _reason(request: Any) -> str:
+def reason_of(request: Any) -> str:
     """`{"reason": "…"}`, or no body at all."""
     if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
         return ""

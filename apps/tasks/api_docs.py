@@ -144,7 +144,20 @@ TASK = _object(
     {
         **BRIEF,
         "result": ANY,
-        "entry": ENTRY,
+        "entry": {"oneOf": [ENTRY, SUB_TASK_ENTRY]},
+        "waiting_for": _nullable(
+            _object(
+                {
+                    "about": _string(enum=["approval", "assignment", "verification"]),
+                    "of": {"type": "array", "items": _string(), "description": "subject ids, role:<type>, @operators"},
+                    "escalated": {"type": "boolean"},
+                    "proposal": _nullable(_object()),
+                    "escalates_at": _nullable(TIME),
+                    "decide_by": _nullable(TIME),
+                },
+                "what a person is asked",
+            )
+        ),
         "assignment": _nullable(ASSIGNMENT),
         "queue_position": _nullable({**INTEGER, "description": "how many of its job space are before it; null when it is not waiting"}),
         "held_by": {"type": "array", "items": _string(), "description": "what keeps it from an agent beside its turn"},
@@ -360,8 +373,25 @@ def _steering(operation_id: str, summary: str) -> dict[str, Any]:
 
 
 CANCEL = _steering("cancel_task", "End a task, whatever it is doing")
-APPROVE = _steering("approve_task", "Let a task in that waits for a person (operators)")
-REJECT = _steering("reject_task", "Turn away a task that waits for a person (operators)")
+APPROVE = _steering("approve_task", "Let a task in that waits for a person: one of those it names, else operators")
+REJECT = _steering("reject_task", "Turn away a task that waits for a person: one of those it names, else operators")
+
+
+ASSIGN = {
+    **_steering("assign_task", "Choose the head agent of a task that waits for that, or is queued"),
+    "description": "Without `subject_id`: the one the platform proposes (mode hybrid). The subject must be in the candidate pool.",
+    "request": {"application/json": _object({"subject_id": _string(), "reason": _string()}, additionalProperties=False)},
+}
+VERIFY = {
+    **_steering("verify_task", "Decide about a result that waits for its verifier"),
+    "description": "accept: completed. reject: failed. send_back: another attempt; its agent gets the reason as a note.",
+    "request": {
+        "application/json": _object(
+            {"verdict": _string(enum=["accept", "reject", "send_back"]), "reason": _string()}, required=["verdict"],
+            additionalProperties=False,
+        )
+    },
+}  # fmt: skip
 
 
 def _sse(operation_id: str, summary: str, description: str) -> dict[str, Any]:

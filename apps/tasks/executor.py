@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from apps.core import background, bulk, clock, ids, observe
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks import people
 from apps.tasks.contests import ContestDesk
 from apps.tasks.entries import needs
 from apps.tasks.models import Assignment, Decision, Task
@@ -70,6 +71,8 @@ class Batch:
     tasks: dict[str, Task] = field(default_factory=dict)
     records: list[models.Model] = field(default_factory=list)
     """Rows of the auctions held."""
+    by_hand: list[Task] = field(default_factory=list)
+    """Those whose head agent a person chooses (mode manual)."""
     settled: list[Claim] = field(default_factory=list)
     deferred: list[Claim] = field(default_factory=list)
     released: list[Claim] = field(default_factory=list)
@@ -183,8 +186,10 @@ class JobExecutor:
             task = batch.tasks.get(key)
             if task is None or task.status != TaskStatus.QUEUED:
                 batch.settled.append(claim)  # ended, cancelled, or dispatched by another copy of the same ticket
+            elif people.chooses_by_hand(task):
+                batch.by_hand.append(task)
             else:
-                by_lane.setdefault(claim.lane, []).append(_facts(task))
+                by_lane.setdefault(claim.lane, []).append(facts_of(task))
         lanes = [(asked, pools[lane]) for lane, asked in by_lane.items()]
         return begun(HeadAgentResolver(batch.config).resolve(lanes, now=now, records=batch.records))
 
@@ -213,10 +218,11 @@ class JobExecutor:
     def _moves(self, batch: Batch, outcomes: Mapping[str, Outcome], now: datetime) -> list[Move]:
         """A move for each task of the batch that is decided."""
         moves: list[Move] = []
+        moves += [people.ask_for_agent(task, batch.config, now=now) for task in batch.by_hand]
         for key, outcome in outcomes.items():
             task, claim = batch.tasks[key], batch.claims[key]
             if isinstance(outcome, Choice):
-                moves.append(_assigned(task, outcome, now))
+                moves.append(_proposed(task, outcome, batch.config, now) if people.confirms(task) else _assigned(task, outcome, now))
             elif isinstance(outcome, NoHeadAgent):
                 self._unassignable(batch, task, claim, outcome, moves, now)
             else:
@@ -244,11 +250,8 @@ class JobExecutor:
         deferred: list[Claim] = []
         dispatched: list[Claim] = []
         for batch in batches:
-            lease = batch.config.lease_seconds
             tasks = [assigned[key] for key in batch.claims if key in assigned]
-            self.holds.take([_hold(task) for task in tasks], now=now, lease_seconds=lease)
-            expires = now + timedelta(seconds=lease)
-            batch.dispatches = [(task, _dispatch(task, expires)) for task in tasks]
+            self._lease(batch, tasks, now)
             dispatched += [batch.claims[task.key] for task in tasks]
             settled += [*batch.settled, *(claim for key, claim in batch.claims.items() if key in moved and key not in assigned)]
             deferred += batch.deferred
@@ -256,6 +259,21 @@ class JobExecutor:
         self.queue.defer(deferred, until=now + timedelta(seconds=UNASSIGNABLE_RETRY_SECONDS))
         for batch in batches:
             self.queue.release(batch.released, weight=batch.config.fair_share_weight)
+
+    def _lease(self, batch: Batch, tasks: Sequence[Task], now: datetime) -> None:
+        """The holds of those that were assigned, each under its head agent's lease, and their dispatches."""
+        for to_person in (False, True):
+            held = [task for task in tasks if task.held_by_person is to_person]
+            if held:
+                lease = people.lease_seconds(batch.config) if to_person else batch.config.lease_seconds
+                self.holds.take([_hold(task) for task in held], now=now, lease_seconds=lease)
+                batch.dispatches += [(task, _dispatch(task, now + timedelta(seconds=lease))) for task in held]
+
+    def hand_over(self, task: Task, config: OrgConfig, *, now: datetime) -> None:
+        """Deliver a task that a person has just assigned, outside any batch."""
+        batch = Batch(config=config, claims={})
+        self._lease(batch, [task], now)
+        self._publish([batch], now)
 
     def _publish(self, batches: Collection[Batch], now: datetime) -> None:
         """On the wire, then recorded. A report may overtake the record; the listener then writes it in our place."""
@@ -269,7 +287,7 @@ class JobExecutor:
             outcomes = self.agent_queue.send([dispatch for _, dispatch in dispatches], delivery=delivery)
             for (task, _), outcome in zip(dispatches, outcomes, strict=True):
                 if outcome.sent:
-                    reason = f"delivered to {task.head_agent_subject_id}"
+                    reason = f"{'in the inbox of' if task.held_by_person else 'delivered to'} {task.head_agent_subject_id}"
                     moves.append(
                         Move(task=task, end=TaskStatus.DISPATCHED, reason=reason, actor=ACTOR, fields={"delivery_seq": outcome.sequence})
                     )
@@ -315,6 +333,7 @@ def back_to_queue(task: Task, *, reason: str, actor: str, not_before: datetime |
         "progress": 0.0,
         "progress_message": "",
         "delivery_seq": 0,
+        "held_by_person": False,
     }
     fields["excluded_agents"] = {**task.excluded_agents, **({task.head_agent_subject_id: excluded} if excluded else {})}
     fields["max_attempts"] = task.max_attempts + (1 if free else 0)
@@ -348,6 +367,8 @@ def _dispatch(task: Task, expires: datetime) -> Dispatch:
         attempt=task.attempt,
         entry=task.entry,
         lease_expires_at=expires,
+        reviews=task.people.get("reviews", ()),
+        to_person=task.held_by_person,
     )
 
 
@@ -386,8 +407,9 @@ def _room(pool: CandidatePool) -> int:
 def _count(batch: Batch, moves: Sequence[Move]) -> None:
     strategy, chosen = batch.config.agent_resolution_strategy, sum(move.end is TaskStatus.ASSIGNED for move in moves)
     observe.DECISIONS.inc(strategy, "chosen", by=chosen)
-    observe.DECISIONS.inc(strategy, "no_agent", by=len(moves) - chosen)
-    observe.DECISIONS.inc(strategy, "waiting", by=len(batch.claims) - len(moves))
+    failed = sum(move.end is TaskStatus.FAILED for move in moves)
+    observe.DECISIONS.inc(strategy, "no_agent", by=failed)
+    observe.DECISIONS.inc(strategy, "waiting", by=len(batch.claims) - chosen - failed)
 
 
 def _assigned(task: Task, choice: Choice, now: datetime) -> Move:
@@ -403,7 +425,9 @@ def _assigned(task: Task, choice: Choice, now: datetime) -> Move:
         decision=choice.details,
         at=now,
     )
-    fields: dict[str, Any] = {"attempt": attempt, "head_agent_subject_id": agent, "not_before": None}
+    fields: dict[str, Any] = {
+        "attempt": attempt, "head_agent_subject_id": agent, "not_before": None, "held_by_person": choice.candidate.is_person,
+    }  # fmt: skip
     rows = (*choice.rows, assignment)
     return Move(task=task, end=TaskStatus.ASSIGNED, reason=choice.because, actor=ACTOR, fields=fields, rows=rows)
 
@@ -425,7 +449,14 @@ def _nobody(task: Task, error: NoHeadAgent, config: OrgConfig, *, waits: bool, n
     )
 
 
-def _facts(task: Task) -> TaskFacts:
+def _proposed(task: Task, choice: Choice, config: OrgConfig, now: datetime) -> Move:
+    """Mode hybrid: what would have been the choice is put to a person."""
+    proposal = {"subject_id": choice.candidate.subject_id, "strategy": choice.strategy, "because": choice.because}
+    return replace(people.ask_for_agent(task, config, now=now, proposal=proposal), rows=tuple(choice.rows))
+
+
+def facts_of(task: Task) -> TaskFacts:
+    """With its entry loaded."""
     return TaskFacts(
         key=task.key,
         org_id=task.org_id,

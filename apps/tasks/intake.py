@@ -22,7 +22,7 @@ from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import concurrency, executor, limits, sub_tasks
+from apps.tasks import concurrency, executor, limits, people, sub_tasks
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN, ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, item_of
@@ -87,6 +87,8 @@ class _Case:
     """What the policies see of it."""
     status: TaskStatus = TaskStatus.QUEUED
     reason: str = ""
+    terms: dict[str, Any] = field(default_factory=dict)
+    """The approval policy's answer."""
     priority: int = 0
     runs: list[models.Model] = field(default_factory=list)
 
@@ -196,6 +198,7 @@ class TaskIntake:
             if decision.script_id:
                 case.runs.append(decision.row())
             case.status, case.reason = _approval(case.entry, decision, on_error=config.approval_on_error)
+            case.terms = (decision.output if not decision.error else None) or {}
 
     def _prioritize(self, cases: dict[str, _Case], config: OrgConfig, now: datetime) -> None:
         """Those that wait for a person too: approved, they must find their place without a second visit here."""
@@ -290,6 +293,7 @@ def _approval(entry: TaskEntry, decision: PolicyDecision, *, on_error: str = "ho
 def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, origin: Origin = NOBODYS) -> Task:
     entry = case.entry
     default_s = config.task_timeline_default_s
+    waits = case.status == TaskStatus.AWAITING_APPROVAL
     return bulk.new(
         Task,
         key=case.key,
@@ -300,6 +304,7 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, o
         goal=entry.goal,
         intent=entry.intent,
         submitter_subject_id=entry.submitter_subject_id,
+        **(people.ask_approvers(case.terms, config, principal, now) if waits else {}),
         job_space_id=entry.job_space_id,
         execution_mode=entry.execution_mode,
         retry_of=origin.retry_of,

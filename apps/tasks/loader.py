@@ -21,7 +21,7 @@ from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.orgs.config_store import OrgConfigProvider
 from apps.roles.models import Subject
-from apps.tasks import sub_tasks
+from apps.tasks import people, sub_tasks
 from apps.tasks.executor import wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue, QueueItem, concurrency_of, place_of
@@ -120,19 +120,21 @@ class TaskLoader:
     def _in_flight(self) -> Iterator[Hold]:
         """What the truth says agents hold."""
         rows = Task.objects.filter(status__in=[status.value for status in IN_FLIGHT])
-        for chunk in _chunks(rows, "org_id", "attempt", "head_agent_subject_id", "sequence", "concurrency_key"):
-            for key, org_id, attempt, agent, sequence, concurrency_key in chunk:
+        for chunk in _chunks(rows, "org_id", "attempt", "head_agent_subject_id", "sequence", "concurrency_key", "held_by_person"):
+            for key, org_id, attempt, agent, sequence, concurrency_key, to_person in chunk:
                 place = place_of(key, sequence, concurrency_key)
-                yield Hold(assignment_id=ids.assignment_id(key, attempt), org_id=org_id, agent=agent, place=place)
+                name = ids.assignment_id(key, attempt)
+                yield Hold(assignment_id=name, org_id=org_id, agent=agent, place=place, to_person=to_person)
 
     def _leases(self, in_flight: Sequence[Hold], now: datetime) -> int:
         """A hold without a lease gets a fresh one: its agent has that long to be heard of."""
         by_name = {hold.assignment_id: hold for hold in in_flight}
-        lost: dict[str, list[Hold]] = defaultdict(list)
+        lost: dict[tuple[str, bool], list[Hold]] = defaultdict(list)
         for name in self.holds.missing(list(by_name)):
-            lost[by_name[name].org_id].append(by_name[name])
-        for org_id, holds in lost.items():
-            self.holds.take(holds, now=now, lease_seconds=self.configs.of(org_id).lease_seconds)
+            lost[by_name[name].org_id, by_name[name].to_person].append(by_name[name])
+        for (org_id, to_person), holds in lost.items():
+            config = self.configs.of(org_id)
+            self.holds.take(holds, now=now, lease_seconds=people.lease_seconds(config) if to_person else config.lease_seconds)
         return sum(map(len, lost.values()))
 
     def _holds(self, in_flight: Sequence[Hold], now: datetime) -> int:

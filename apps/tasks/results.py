@@ -18,6 +18,8 @@ from apps.agents.holds import Holds
 from apps.core import bulk, events, ids, observe
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks import people
+from apps.tasks.entries import verifier_of
 from apps.tasks.events import TaskProgressed, TasksProgressed
 from apps.tasks.executor import back_to_queue, requeue, wake
 from apps.tasks.models import Assignment, Report, Task
@@ -118,13 +120,14 @@ class ReportDesk:
         return lost
 
     def _move(self, task: Task, report: AgentReport, configs: Callable[[str], OrgConfig], now: datetime) -> Move | None:
-        actor = f"agent:{report.agent}"
+        actor = f"{'person' if task.held_by_person else 'agent'}:{report.agent}"
         match report.kind:
             case ReportKind.COMPLETED:
                 config = configs(task.org_id)
                 fields: dict[str, Any] = {"result": report.result, "progress": 100.0, "started_at": _started(task, report, now)}
-                if config.verification_required and task.entry.get("task_verification_subject_id"):
-                    reason = f"the result waits for {task.entry['task_verification_subject_id']}"
+                if config.verification_required and (verifier := verifier_of(task.entry)):
+                    reason = f"the result waits for {verifier}"
+                    fields |= people.ask_verifier(task, verifier, config, now)
                     return Move(task=task, end=TaskStatus.AWAITING_VERIFICATION, reason=reason, actor=actor, fields=fields)
                 return Move(task=task, end=TaskStatus.COMPLETED, reason="the agent completed it", actor=actor, fields=fields)
             case ReportKind.FAILED:

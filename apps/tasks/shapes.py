@@ -13,7 +13,7 @@ from django.db.models import Count
 
 from apps.core import clock, ids, redis
 from apps.dsl.models import PolicyRun
-from apps.tasks import sub_tasks
+from apps.tasks import people, sub_tasks
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.standing import standing
 from apps.tasks.states import OPEN, TERMINAL, TaskStatus
@@ -75,6 +75,7 @@ def full(task: Task) -> dict[str, Any]:
         **brief(task, None if task.parent_key else sub_tasks.roll_ups([task.key]).get(task.key)),
         "result": task.result,
         "entry": task.entry,
+        "waiting_for": people.shown(task),
         "assignment": _present_assignment(task),
         **_queue(task),
     }

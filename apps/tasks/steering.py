@@ -1,4 +1,5 @@
-"""What people and programs may do to a task from outside: cancel it, queue it again, decide an approval."""
+"""What people and programs may do to a task from outside: cancel it, queue it again, change its priority.
+What people decide about it is in `deciding`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from apps.tasks.states import IN_FLIGHT, TERMINAL, TaskStatus
 from apps.tasks.store import LostRace, Move, TaskStore
 from apps.tasks.taking_back import TakenBack, take_back_many
 
-__all__ = ["AlreadyEnded", "NotHeld", "NotInFlight", "cancel", "decide_approval", "reprioritize", "requeue", "take_back"]
+__all__ = ["AlreadyEnded", "NotHeld", "NotInFlight", "cancel", "reprioritize", "requeue", "take_back"]
 
 TRIES = 5
 
@@ -62,18 +63,6 @@ def requeue(task: Task, *, actor: str, reason: str, now: datetime) -> Task:
     return task
 
 
-def decide_approval(task: Task, *, accepted: bool, actor: str, reason: str, now: datetime) -> Task:
-    """A person's answer for a task that waits for one."""
-    if task.status != TaskStatus.AWAITING_APPROVAL:
-        raise NotHeld(status=task.status, task_id=task.task_id)
-    end = TaskStatus.QUEUED if accepted else TaskStatus.REJECTED
-    TaskStore().move(task, end, reason=reason or ("approved" if accepted else "rejected"), actor=actor, now=now)
-    note(task, was=TaskStatus.AWAITING_APPROVAL, actor=actor, now=now)
-    if accepted:
-        _hint(task, now)
-    return task
-
-
 def note(task: Task, *, was: str, actor: str, now: datetime) -> None:
     """Into the audit trail, after the move. The transition says the same; here it stands beside all else that people do."""
     new = {"status": str(task.status), "reason": task.reason}
@@ -87,7 +76,7 @@ def take_back(task: Task, *, was: str, agent: str, sequence: int, reason: str, n
         wake(now=now)
 
 
-def _hint(task: Task, now: datetime) -> None:
+def hint(task: Task, now: datetime) -> None:
     try:
         PriorityQueue().push(task.org_id, [item_of(task)], now=now)
     except RedisDown:

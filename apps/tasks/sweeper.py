@@ -16,6 +16,7 @@ from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.messaging.streams import Standing
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks import people
 from apps.tasks.executor import back_to_queue, requeue, wake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue
@@ -32,6 +33,7 @@ LISTENING_SECONDS = 3
 HEARING_SECONDS = 12
 """A listener must have listened this long (two heartbeats) before silence means anything."""
 NOTES_KEPT = 1000
+UNASSIGNED = [TaskStatus.QUEUED.value, TaskStatus.AWAITING_APPROVAL.value, TaskStatus.AWAITING_ASSIGNMENT.value]
 
 
 class Listening:
@@ -79,6 +81,8 @@ class Sweeper:
 
     def sweep(self, *, now: datetime) -> None:
         self.expire(now=now)
+        observe.REPAIRS.inc("undecided", by=people.expire(now=now))
+        observe.REPAIRS.inc("escalated", by=people.escalate(now=now))
         self.queue.tick(now=now)
         self.lapse(now=now)
         wake(now=now)
@@ -89,7 +93,7 @@ class Sweeper:
         late = [
             Ending(task=t, end=TaskStatus.EXPIRED, reason=f"not ended by its deadline {clock.iso(t.deadline)}") for t in rows[:LIMIT]
         ]
-        rows = Task.objects.filter(assign_by__lte=now, status__in=[TaskStatus.QUEUED.value, TaskStatus.AWAITING_APPROVAL.value])
+        rows = Task.objects.filter(assign_by__lte=now, status__in=UNASSIGNED)
         expired = {ending.task.key for ending in late}
         # One that was with an agent and came back was assigned in time.
         late += [_unassigned(task) for task in rows.filter(attempt=0)[:LIMIT] if task.key not in expired]
@@ -132,7 +136,7 @@ class Sweeper:
     def _without_waiting(self, tasks: list[Task], now: datetime) -> list[Task]:
         """Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
         that is up, and a plain delivery, whose agent never reports."""
-        going_on = [task for task in tasks if self._config(task).agent_delivery == "plain"]
+        going_on = [task for task in tasks if self._config(task).agent_delivery == "plain" and not task.held_by_person]
         present: dict[tuple[str, str], Standing | None] = {}
         for task in tasks:
             agent = (task.org_id, task.head_agent_subject_id)
@@ -153,7 +157,7 @@ class Sweeper:
         moves: list[Move] = []
         before = {task.key: (task.head_agent_subject_id, task.attempt, task.delivery_seq) for task in tasks}
         for task in tasks:
-            silent = f"{task.head_agent_subject_id} was not heard of for {self._config(task).lease_seconds:g} s (attempt {task.attempt})"
+            silent = f"{task.head_agent_subject_id} was not heard of for {self._lease(task):g} s (attempt {task.attempt})"
             if task.attempt >= task.max_attempts:
                 moves.append(Move(task=task, end=TaskStatus.FAILED, reason=f"{silent}; that was the last attempt", actor=ACTOR))
             else:
@@ -170,6 +174,9 @@ class Sweeper:
         self.holds.drop(ids.assignment_id(key, before[key][1]) for key in won)
         requeue([m.task for m in moves if m.task.key in won and m.end is TaskStatus.QUEUED], now=now, queue=self.queue, holds=self.holds)
         return len(won)
+
+    def _lease(self, task: Task) -> float:
+        return people.lease_seconds(self._config(task)) if task.held_by_person else self._config(task).lease_seconds
 
     def _config(self, task: Task) -> OrgConfig:
         return self._config_of(task.org_id)

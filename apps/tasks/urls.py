@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.tasks import api, api_bulk, api_bulk_actions, api_dead_letters, api_queue, api_schedules, api_streams
+from apps.tasks import api, api_bulk, api_bulk_actions, api_dead_letters, api_people, api_queue, api_schedules, api_streams
 
 urlpatterns = [
     path("internal/process-task", api.ProcessTask.as_view()),
@@ -34,8 +34,10 @@ urlpatterns = [
     path("api/v1/tasks/<str:task_id>/stream", api_streams.TaskStream.as_view()),
     path("api/v1/tasks/<str:task_id>/priority", api_queue.Priority.as_view()),
     path("api/v1/tasks/<str:task_id>/cancel", api.Cancel.as_view()),
-    path("api/v1/tasks/<str:task_id>/approve", api.Approve.as_view()),
-    path("api/v1/tasks/<str:task_id>/reject", api.Reject.as_view()),
+    path("api/v1/tasks/<str:task_id>/approve", api_people.Approve.as_view()),
+    path("api/v1/tasks/<str:task_id>/reject", api_people.Reject.as_view()),
+    path("api/v1/tasks/<str:task_id>/assign", api_people.Assign.as_view()),
+    path("api/v1/tasks/<str:task_id>/verify", api_people.Verify.as_view()),
     path("api/v1/queue", api_queue.Queue.as_view()),
     path("api/v1/queue/pause", api_queue.Pause.as_view()),
     path("api/v1/queue/resume", api_queue.Resume.as_view()),

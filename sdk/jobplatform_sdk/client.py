@@ -15,7 +15,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -26,7 +26,7 @@ from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
-from jobplatform_sdk.client_values import HistoryItem, Submission, Task, TaskEvent, Verdict
+from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
 
 T = TypeVar("T")
@@ -91,6 +91,16 @@ class Client(AdminCalls):
         """As `submit`, for who has the whole entry already, under its wire names or the short ones."""
         return self._ask(calls.submit(calls.complete(entry), wait=wait))
 
+    def sub_task(self, parent_id: str, *, goal: str, intent: str, parent_subject_ids: Sequence[str], **fields: Any) -> Task:
+        """Submit a part of a task; also for the head agent of that task, with its own key.
+
+        parent_subject_ids      who answers for the parent
+        assigned_subject_ids    choose its head agent among these
+        fields                  any other field of a sub-task entry, with or without `sub_task_`: priority, payload, sub_task_id …
+        """
+        found = {"goal": goal, "intent": intent, "parent_subject_ids": list(parent_subject_ids), **fields}
+        return self._ask(calls.sub_task(parent_id, found))
+
     def submit_many(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[Verdict]:
         """Submit any number of entries; gives a verdict for each as it comes. Iterate to the end: it sends as you read.
 
@@ -118,9 +128,15 @@ class Client(AdminCalls):
         """Tasks, newest first, page after page; at most `limit`. Without `entry`, `result` and `assignment`.
 
         filters: status (one or a list), agent, job_space, submitter, created_from, created_to, updated_from, updated_to,
-        priority_min, priority_max, q (beginning of the id).
+        priority_min, priority_max, parent, q (beginning of the id).
         """
         pages = calls.Pages(filters, limit=limit, page_size=page_size)
+        while call := pages.next_call():
+            yield from pages.take(self._ask(call))
+
+    def sub_tasks(self, parent_id: str, *, limit: int | None = None, page_size: int = 100, **filters: Any) -> Iterator[Task]:
+        """The parts of a task, newest first; filters as in `tasks`."""
+        pages = calls.Pages(filters, limit=limit, page_size=page_size, path=calls.path_of(parent_id, "sub-tasks"))
         while call := pages.next_call():
             yield from pages.take(self._ask(call))
 
@@ -172,6 +188,18 @@ class Client(AdminCalls):
 
     def reject(self, task_id: str, reason: str = "") -> Task:
         return self._ask(calls.steer("reject", task_id, reason))
+
+    def assign(self, task_id: str, subject_id: str = "", reason: str = "") -> Task:
+        """Choose the head agent of a task that waits for that; without one, the one the platform proposes."""
+        return self._ask(calls.assign(task_id, subject_id, reason))
+
+    def verify(self, task_id: str, verdict: str, reason: str = "") -> Task:
+        """Decide about a result: accept, reject, or send_back with the reason as a note for the next attempt."""
+        return self._ask(calls.verify(task_id, verdict, reason))
+
+    def inbox(self) -> Inbox:
+        """What the person (or agent) this key speaks for has to do and to decide."""
+        return self._ask(calls.inbox())
 
     # ---- the wire ----
 

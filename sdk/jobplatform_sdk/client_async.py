@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_streams import Following
-from jobplatform_sdk.client_values import HistoryItem, Submission, Task, TaskEvent, Verdict
+from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
 
 T = TypeVar("T")
@@ -74,6 +74,10 @@ class AsyncClient(AdminCalls):
     async def submit_entry(self, entry: Mapping[str, Any], *, wait: float = 5.0) -> Submission:
         return await self._ask(calls.submit(calls.complete(entry), wait=wait))
 
+    async def sub_task(self, parent_id: str, *, goal: str, intent: str, parent_subject_ids: Sequence[str], **fields: Any) -> Task:
+        found = {"goal": goal, "intent": intent, "parent_subject_ids": list(parent_subject_ids), **fields}
+        return await self._ask(calls.sub_task(parent_id, found))
+
     async def submit_many(self, entries: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[Verdict]:
         cutter = Cutter()
         async with aclosing(_timed(entries)) as source:
@@ -94,6 +98,14 @@ class AsyncClient(AdminCalls):
 
     async def tasks(self, *, limit: int | None = None, page_size: int = 100, **filters: Any) -> AsyncIterator[Task]:
         pages = calls.Pages(filters, limit=limit, page_size=page_size)
+        while call := pages.next_call():
+            for task in pages.take(await self._ask(call)):
+                yield task
+
+    async def sub_tasks(
+        self, parent_id: str, *, limit: int | None = None, page_size: int = 100, **filters: Any
+    ) -> AsyncIterator[Task]:  # fmt: skip
+        pages = calls.Pages(filters, limit=limit, page_size=page_size, path=calls.path_of(parent_id, "sub-tasks"))
         while call := pages.next_call():
             for task in pages.take(await self._ask(call)):
                 yield task
@@ -147,6 +159,15 @@ class AsyncClient(AdminCalls):
 
     async def reject(self, task_id: str, reason: str = "") -> Task:
         return await self._ask(calls.steer("reject", task_id, reason))
+
+    async def assign(self, task_id: str, subject_id: str = "", reason: str = "") -> Task:
+        return await self._ask(calls.assign(task_id, subject_id, reason))
+
+    async def verify(self, task_id: str, verdict: str, reason: str = "") -> Task:
+        return await self._ask(calls.verify(task_id, verdict, reason))
+
+    async def inbox(self) -> Inbox:
+        return await self._ask(calls.inbox())
 
     # ---- the wire ----
 

@@ -22,6 +22,7 @@ import orjson
 from jobplatform_sdk.client_errors import BadAnswer, ClientError, NotEnded, NotFound, Unavailable, Unreachable, family_of
 from jobplatform_sdk.client_values import (
     HistoryItem,
+    Inbox,
     Json,
     Page,
     Submission,
@@ -29,6 +30,7 @@ from jobplatform_sdk.client_values import (
     read_counts,
     read_errors,
     read_history,
+    read_inbox,
     read_page,
     read_task,
 )
@@ -53,6 +55,14 @@ SHORT_NAMES = {name.removeprefix("task_"): name for name in WIRE_NAMES if name.s
     "payload": "task_job_submission_data",
     "steerability_data": "task_streeability_data",
 }
+
+
+SUB_TASK_PLAIN = frozenset(
+    {"task_id", "parent_subject_ids", "parent_input_data_ptr", "assigned_subject_ids", "submitter_subject_id", "job_space_id"}
+)
+SUB_TASK_NAMES = {
+    "task_id": "id", "priority": "priority_value", "payload": "job_submission_data", "steerability_data": "streeability_data",
+}  # fmt: skip
 
 
 # ---- settings ---------------------------------------------------------------------------------------------
@@ -199,6 +209,18 @@ def entry(*, payload: Mapping[str, Any] | None, job_space_id: str | None, **fiel
     return fields | {name: value for name, value in optional.items() if value is not None}
 
 
+def sub_task(parent_id: str, fields: Mapping[str, Any]) -> Call[Task]:
+    """`fields` with or without their `sub_task_` prefix. Without an id it gets a new one: sending it twice is safe."""
+    found: Json = {}
+    for name, value in fields.items():
+        known = name in SUB_TASK_PLAIN or name.startswith("sub_task_")
+        found[name if known else "sub_task_" + SUB_TASK_NAMES.get(name, name)] = value
+    if found.get("sub_task_id") is None:
+        found["sub_task_id"] = uuid.uuid4().hex
+    found.setdefault("sub_task_priority_value", 0)
+    return _post(path_of(parent_id, "sub-tasks"), found, lambda answer: read_task(answer.json()))
+
+
 def submit(entry: Json, *, wait: float) -> Call[Submission]:
     if not 0 <= wait <= WAIT_MAX:
         raise ValueError(f"wait is from 0 to {WAIT_MAX:g} seconds; wait(task_id) waits longer.")
@@ -237,7 +259,8 @@ def summary() -> Call[dict[str, int]]:
 class Pages:
     """The way through a list of tasks, page after page."""
 
-    def __init__(self, filters: Mapping[str, Any], *, limit: int | None, page_size: int) -> None:
+    def __init__(self, filters: Mapping[str, Any], *, limit: int | None, page_size: int, path: str = TASKS) -> None:
+        self._path = path
         self._params = [
             (name, one.isoformat() if isinstance(one, datetime) else str(one))
             for name, value in filters.items()
@@ -254,7 +277,7 @@ class Pages:
         params = [*self._params, ("limit", str(int(min(self._page_size, self._left))))]
         if self._cursor:
             params.append(("cursor", self._cursor))
-        return Call(method="GET", path=TASKS, params=tuple(params), read=lambda answer: read_page(answer.json()))
+        return Call(method="GET", path=self._path, params=tuple(params), read=lambda answer: read_page(answer.json()))
 
     def take(self, page: Page) -> Sequence[Task]:
         tasks = page.tasks[: int(min(self._left, len(page.tasks)))]
@@ -267,6 +290,24 @@ def steer(verb: str, task_id: str, reason: str) -> Call[Task]:
     """cancel, approve or reject. Cancelling twice is fine; a second approval would be a conflict with our own first."""
     body = {"reason": reason} if reason else {}
     return _post(path_of(task_id, verb), body, lambda answer: read_task(answer.json()), repeatable=verb == "cancel")
+
+
+def assign(task_id: str, subject_id: str, reason: str) -> Call[Task]:
+    return _decide("assign", task_id, subject_id=subject_id, reason=reason)
+
+
+def verify(task_id: str, verdict: str, reason: str) -> Call[Task]:
+    return _decide("verify", task_id, verdict=verdict, reason=reason)
+
+
+def _decide(verb: str, task_id: str, **fields: str) -> Call[Task]:
+    """A second decision would be a conflict with our own first."""
+    body = {name: value for name, value in fields.items() if value}
+    return _post(path_of(task_id, verb), body, lambda answer: read_task(answer.json()), repeatable=False)
+
+
+def inbox() -> Call[Inbox]:
+    return Call(method="GET", path="/api/v1/inbox", read=lambda answer: read_inbox(answer.json()))
 
 
 def not_ended(task: Task, timeout: float | None) -> NotEnded:

@@ -118,6 +118,13 @@ class Task:
     """percent, 0…100"""
     progress_message: str = ""
     times: Times = Times()
+    kind: str = "task"
+    """`task` or `sub_task`."""
+    parent_task_id: str = ""
+    sub_tasks: Json = field(default_factory=dict)
+    """What its sub-tasks come to: `total`, `by_status`, `progress`; {} when it has none."""
+    waiting_for: Json = field(default_factory=dict)
+    """What a person is asked about it, and who may answer; {} when nothing is."""
     result: Any = None
     entry: Json = field(default_factory=dict)
     """As submitted, wire names; only from `get` and `wait`, like `result`, `assignment` and `queue_position`."""
@@ -141,8 +148,23 @@ class Page:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inbox:
+    """What somebody has to do and to decide, oldest first."""
+
+    subject_id: str
+    to_do: tuple[Task, ...] = ()
+    in_progress: tuple[Task, ...] = ()
+    approvals: tuple[Task, ...] = ()
+    assignments: tuple[Task, ...] = ()
+    verifications: tuple[Task, ...] = ()
+    more: bool = False
+    """There is more than is shown."""
+    data: Json = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HistoryItem:
-    """One thing that happened to a task: `kind` is transition, policy, assignment or report; the rest is in `data`."""
+    """One thing that happened to a task: `kind` is transition, policy, assignment, decision or report; the rest is in `data`."""
 
     kind: str
     at: datetime | None
@@ -252,7 +274,8 @@ def read_task(data: Any) -> Task:
         submitter_priority=r.whole("submitter_priority"), priority=r.whole("priority"),
         attempt=r.whole("attempt"), max_attempts=r.whole("max_attempts"), agent=r.text("agent"),
         progress=r.number("progress"), progress_message=r.text("progress_message"),
-        times=Times(**{name: times.time(name) for name in Times.__dataclass_fields__}),
+        kind=r.text("kind") or "task", parent_task_id=r.text("parent_task_id"), sub_tasks=r.parcel("sub_tasks"),
+        waiting_for=r.parcel("waiting_for"), times=Times(**{name: times.time(name) for name in Times.__dataclass_fields__}),
         result=data.get("result"), entry=r.parcel("entry"),
         assignment=choice and Choice(
             attempt=choice.whole("attempt"), agent=choice.text("agent"), strategy=choice.text("strategy"),
@@ -268,6 +291,13 @@ def read_page(data: Any) -> Page:
     if "items" not in data:
         raise r.wrong("items")
     return Page(tasks=tuple(map(read_task, r.list("items"))), next_cursor=r.text("next_cursor"))
+
+
+def read_inbox(data: Any) -> Inbox:
+    r = Reader(data, "inbox")
+    names = ("to_do", "in_progress", "approvals", "assignments", "verifications")
+    lists = {name: tuple(map(read_task, r.list(name))) for name in names}
+    return Inbox(subject_id=r.needed("subject_id"), more=r.flag("more"), data=data, **lists)
 
 
 def read_history(data: Any) -> list[HistoryItem]:

@@ -103,6 +103,27 @@ Example (for operators):
 """
 
 
+ASSIGN_MORE = """\
+Examples:
+  jobctl tasks --status awaiting_assignment
+  jobctl assign t-1 --to ann --reason "she knows the client"
+  jobctl assign t-2            (as the platform proposes)
+"""
+
+VERIFY_MORE = """\
+Examples:
+  jobctl verify accept t-1
+  jobctl verify send_back t-2 --reason "the totals are of last year"
+"""
+
+INBOX_MORE = """\
+Example:
+  jobctl inbox --json | jq -r '.approvals[].task_id'
+
+The key must speak for a subject (create_api_key --subject).
+"""
+
+
 def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     """`commands`: what to run for each; ends up as `run` among the arguments."""
     top = _new(argparse.ArgumentParser, prog="jobctl", description=ABOUT, epilog=MORE)
@@ -132,6 +153,15 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
         made.add_argument("--reason", default="", help="kept with the task")
     webhook_arguments(add("webhooks", "webhook endpoints, and what was sent to them", WEBHOOKS_MORE), moment)
     audit_arguments(add("audit", "who changed what, newest first", AUDIT_MORE), moment)
+    chosen = add("assign", "choose the head agent of tasks that wait for a person's choice", ASSIGN_MORE)
+    chosen.add_argument("task_ids", metavar="TASK_ID", nargs="+")
+    chosen.add_argument("--to", default="", metavar="SUBJECT", help="who shall do it (default: whom the platform proposes)")
+    chosen.add_argument("--reason", default="", help="kept with the task")
+    verdict = add("verify", "accept or reject results that wait for verification, or send them back", VERIFY_MORE)
+    verdict.add_argument("verdict", choices=("accept", "reject", "send_back"))
+    verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
+    verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
+    add("inbox", "what you have to do and to decide", INBOX_MORE)
     return top
 
 

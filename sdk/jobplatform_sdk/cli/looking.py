@@ -1,9 +1,10 @@
-"""`tasks`, `show`, and the verbs that steer: `cancel`, `approve`, `reject`."""
+"""`tasks`, `show`, `inbox`, and the verbs that steer: `cancel`, `approve`, `reject`, `assign`, `verify`."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
@@ -87,6 +88,9 @@ def _facts(task: Task) -> list[tuple[str, str]]:
         ("mode", task.execution_mode if task.execution_mode != "auto" else ""),
         ("priority", priority),
         ("reason", task.reason),
+        ("waits for", ", ".join(map(str, task.waiting_for.get("of") or ()))),
+        ("part of", task.parent_task_id),
+        ("parts", _parts(task)),
         ("agent", task.agent),
         ("why", f"{choice.strategy}: {choice.because}" if choice else ""),
         ("attempt", f"{task.attempt} of {task.max_attempts}" if task.attempt else ""),
@@ -98,6 +102,14 @@ def _facts(task: Task) -> list[tuple[str, str]]:
         ("stages", _stages(task)),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _parts(task: Task) -> str:
+    parts = task.sub_tasks
+    if not parts:
+        return ""
+    where = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in parts.get("by_status", {}).items())
+    return f"{parts.get('total')} sub-tasks ({where})"
 
 
 def _position(before: int | None) -> str:
@@ -125,6 +137,9 @@ def _happened(item: HistoryItem) -> list[str | Text]:
         return [str(data.get("hook")), script, str(data.get("error") or json_text(data.get("output")))]
     if item.kind == "assignment":
         return [f"attempt {data.get('attempt')}", str(data.get("agent")), f"{data.get('strategy')}: {data.get('because')}"]
+    if item.kind == "decision":
+        outcome = str(data.get("outcome") or "").replace("_", " ")
+        return [str(data.get("decided") or "").replace("_", " "), outcome, str(data.get("because") or ""), _by(data.get("actor"))]
     if item.kind == "report":
         outcome = "" if data.get("outcome") == "applied" else str(data.get("outcome"))
         return [str(data.get("agent")), str(data.get("type")), _said(data.get("body")), outcome]
@@ -143,11 +158,43 @@ def _said(body: Any) -> str:
     return f"{percent} {words}".strip()
 
 
+# ---- inbox ------------------------------------------------------------------------------------------------
+
+
+def inbox(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    found = client.inbox()
+    if screen.json:
+        screen.document(found.data)
+        return Exit.FINE
+    lists = [
+        ("to do", found.to_do),
+        ("in progress", found.in_progress),
+        ("to approve", found.approvals),
+        ("to assign", found.assignments),
+        ("to verify", found.verifications),
+    ]
+    rows = [(what, task.task_id, age(task.times.created), task.reason, task.goal) for what, tasks in lists for task in tasks]
+    if rows:
+        screen.table(("WHAT", "TASK", "AGE", "REASON", "GOAL"), rows, flexible="GOAL", shorten=("TASK", "REASON"))
+    else:
+        screen.note("nothing to do")
+    if found.more:
+        screen.note("there is more than is shown")
+    return Exit.FINE
+
+
 # ---- cancel, approve, reject ------------------------------------------------------------------------------
 
 
 def steer(options: argparse.Namespace, client: Client, screen: Screen) -> int:
-    verb = {"cancel": client.cancel, "approve": client.approve, "reject": client.reject}[options.command]
+    verbs: dict[str, Callable[[str, str], Task]] = {
+        "cancel": client.cancel,
+        "approve": client.approve,
+        "reject": client.reject,
+        "assign": lambda task_id, reason: client.assign(task_id, options.to, reason),
+        "verify": lambda task_id, reason: client.verify(task_id, options.verdict, reason),
+    }
+    verb = verbs[options.command]
     refused = 0
     for task_id in options.task_ids:
         try:

@@ -25,6 +25,9 @@ COMMANDS = {
     "reject": looking.steer,
     "webhooks": admin.webhooks,
     "audit": admin.audit,
+    "assign": looking.steer,
+    "verify": looking.steer,
+    "inbox": looking.inbox,
 }
 
 LASTING = {"bulk", "watch"}
