@@ -52,7 +52,7 @@ def _approval(answer: dict[str, Any], _inputs: dict[str, Any]) -> None:
         if answer.get(name) is not None:
             _people(answer[name], name)
     for name in ("expires_in_s", "escalate_after_s"):
-        if answer.get(name) is not None and not (_is_number(answer[name]) and 1 <= answer[name] <= WAIT_MAX_S):
+        if answer.get(name) is not None and not (_is_number(answer[name], WAIT_MAX_S) and answer[name] >= 1):
             raise BadAnswer(f"`{name}` must be a number of seconds from 1 to {WAIT_MAX_S}")
 
 
