@@ -17,8 +17,7 @@ from apps.roles.models import Subject
 from apps.tasks.executor import JobExecutor
 from apps.tasks.models import Assignment, Task
 from tests.factories import NOON, bearer, make_agent, make_key, make_org, make_task
-from tests.integration.outbound.conftest import serve  # noqa: F401  a fixture
-from tests.integration.outbound.lying_server import dripping, saying
+from tests.lying_server import dripping, saying
 
 pytestmark = pytest.mark.django_db
 
