@@ -1,4 +1,6 @@
-"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth. Writes var/bench/latest.json."""
+"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth, a backtest.
+
+Writes var/bench/latest.json."""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ from typing import Any
 from rich.console import Console
 
 from bench import report
-from bench.house import House
+from bench.house import ORG, House
 from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
-PARTS = ("throughput", "latency", "depth")
+PARTS = ("throughput", "latency", "depth", "backtest")
 DEPTHS = (1_000, 10_000, 100_000)
 
 
@@ -124,7 +126,12 @@ def depth(house: House, options: argparse.Namespace) -> dict[str, Any]:
     return {"tasks": options.depth_tasks, "depths": lines}
 
 
-MEASURES = {"throughput": throughput, "latency": latency, "depth": depth}
+def backtest(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    """Recorded decisions asked again of a draft, by the platform's own worker."""
+    return house.stage.ask("bench.recorded", {"org": ORG, "count": options.recorded})
+
+
+MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "backtest": backtest}
 
 
 @contextlib.contextmanager
@@ -159,6 +166,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--celery-tasks", type=int, default=3_000, help="no-ops for raw Celery (default %(default)s)")
     parser.add_argument("--depth-tasks", type=int, default=2_000, help="measured at each depth (default %(default)s)")
     parser.add_argument("--depths", type=lambda text: tuple(map(int, text.split(","))), default=DEPTHS, help="waiting tasks, growing")
+    parser.add_argument("--recorded", type=int, default=100_000, help="decisions of the backtest (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (default %(default)s)")
     parser.add_argument("--pace", type=float, default=50.0, help="single submissions a second (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")

@@ -41,6 +41,9 @@ def shown(figures: dict[str, Any]) -> RenderableType:
         parts += [_heading(f"Single submissions at {found['per_second']:g}/s: from due to in the agent's hands"), Text(f"  {said}"), Text()]
     if found := figures.get("depth"):
         parts += [_heading(f"{found['tasks']} tasks while others wait in the same org"), _depth(found)]
+    if found := figures.get("backtest"):
+        said = f"  {found['answered_s']:.1f} s ({found['runs_per_s']:,.0f}/s), {found['flipped']:,} flip"
+        parts += [_heading(f"A backtest of {found['decisions']:,} recorded decisions"), Text(said), Text()]
     about = figures["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts.append(

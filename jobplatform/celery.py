@@ -15,6 +15,7 @@ from jobplatform.queues import (
     QUEUES,
     RECONCILE_SECONDS,
     REORDER_SECONDS,
+    RESUME_BACKTESTS_SECONDS,
     SWEEP_SECONDS,
     TELL_REVOKED_SECONDS,
     WEBHOOKS_SECONDS,
@@ -43,7 +44,7 @@ app.conf.update(
     task_queues=[KombuQueue(queue.name) for queue in QUEUES],
     task_default_queue=QueueName.UPKEEP,
     task_routes={f"{queue.name}.*": {"queue": queue.name} for queue in QUEUES},
-    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks"],
+    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks", "workers.backtests"],
     # JSON only: a message from a shared broker is data, never code.
     task_serializer="json",
     result_serializer="json",
@@ -70,6 +71,11 @@ app.conf.update(
         "reorder": {"task": Work.REORDER, "schedule": REORDER_SECONDS, "options": {"expire_seconds": int(REORDER_SECONDS)}},
         "webhooks": {"task": Work.WEBHOOKS, "schedule": WEBHOOKS_SECONDS, "options": {"expire_seconds": int(WEBHOOKS_SECONDS)}},
         "forget-webhooks": {"task": Work.FORGET_WEBHOOKS, "schedule": FORGET_WEBHOOKS_SECONDS, "options": {"expire_seconds": 600}},
+        "backtests": {
+            "task": Work.RESUME_BACKTESTS,
+            "schedule": RESUME_BACKTESTS_SECONDS,
+            "options": {"expire_seconds": int(RESUME_BACKTESTS_SECONDS)},
+        },
     },
 )
 

@@ -23,6 +23,7 @@ class QueueName:
     DISPATCH = "dispatch"
     UPKEEP = "upkeep"
     WEBHOOKS = "webhooks"
+    BACKTESTS = "backtests"
 
 
 class Work:
@@ -37,12 +38,15 @@ class Work:
     SCHEDULES = "upkeep.schedules"
     WEBHOOKS = "webhooks.drain"
     FORGET_WEBHOOKS = "webhooks.forget"
+    RESUME_BACKTESTS = "upkeep.resume_backtests"
+    BACKTEST = "backtests.run"
 
 
 QUEUES = (
     Queue(name=QueueName.DISPATCH, pool="solo", workers=2, meaning="claims queued tasks, chooses head agents, publishes deliveries"),
     Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, database against Redis and JetStream"),
     Queue(name=QueueName.WEBHOOKS, pool="solo", workers=1, meaning="deliveries to webhook endpoints, each endpoint on a thread of its own"),
+    Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="recorded decisions, asked again of another version of a script"),
 )
 
 SWEEP_SECONDS = 2.0
@@ -51,3 +55,4 @@ REORDER_SECONDS = 5.0
 TELL_REVOKED_SECONDS = 20.0
 WEBHOOKS_SECONDS = 2.0
 FORGET_WEBHOOKS_SECONDS = 3600.0
+RESUME_BACKTESTS_SECONDS = 30.0

@@ -7,6 +7,7 @@ import logging
 from celery import shared_task, signals
 
 from apps.core import background, clock, redis
+from apps.dsl import backtest
 from apps.messaging import credentials
 from apps.orgs import keys
 from apps.tasks.bulk_actions import BulkRunner
@@ -73,6 +74,12 @@ def bulk_actions(**_newer: object) -> None:
     """A slice of what was asked for; the sweep finds what a lost message or a dead worker left."""
     if BulkRunner().run():
         background.send(Work.BULK_ACTIONS)
+
+
+@shared_task(name=Work.RESUME_BACKTESTS, ignore_result=True)
+def resume_backtests(**_newer: object) -> None:
+    """A hint may have been lost, or a worker have died in the middle of one."""
+    backtest.resume(now=clock.now())
 
 
 @signals.worker_ready.connect

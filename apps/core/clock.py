@@ -39,3 +39,17 @@ def sequence() -> int:
 def iso(at: datetime | None) -> str | None:
     """`2026-11-22T16:00:00.123Z`, or None."""
     return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read(text: object) -> datetime | None:
+    """An instant from outside: ISO 8601 with a zone, between the years 2000 and 2200. None for anything else."""
+    if not isinstance(text, str) or len(text) > 40:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        at = at.astimezone(UTC) if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+    if at is None or not 2000 <= at.year < 2200:
+        return None
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)

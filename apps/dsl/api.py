@@ -1,4 +1,5 @@
-"""Policy scripts over HTTP: list, look, register a version, activate, retire. An org sees its own and the built-in ones."""
+"""Policy scripts over HTTP: list, look, compare, register a version, run its tests, activate, retire. An org sees its own
+and the built-in ones."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from apps.core import clock
 from apps.core.errors import Invalid, Problem
 from apps.core.http import Limits, answer, read_object
 from apps.dsl import api_docs as docs
-from apps.dsl import scripts
+from apps.dsl import script_tests, scripts
 from apps.dsl.book import BUILT_IN
+from apps.dsl.differing import comparison
 from apps.dsl.models import PolicyScript
 from apps.dsl.policies import Hook
 from apps.orgs.access import RequireRole
@@ -23,7 +25,7 @@ from apps.orgs.access import RequireRole
 PAGE = 200
 # The text of a script is one long string; `scripts.register` says when it is too long.
 LIMITS = Limits(string=1024 * 1024)
-REGISTRATION = {"script_id": str, "hook": str, "source": str, "activate": bool}
+REGISTRATION = {"script_id": str, "hook": str, "source": str, "activate": bool, "tests": list}
 
 
 class Policies(APIView):
@@ -52,7 +54,7 @@ class Policies(APIView):
 
     @docs.REGISTER
     def post(self, request: Request) -> HttpResponse:
-        wanted = _typed(read_object(request, LIMITS), REGISTRATION, optional={"activate"})
+        wanted = _typed(read_object(request, LIMITS), REGISTRATION, optional={"activate", "tests"})
         registered = scripts.register(org_id=request.user.org_id, **wanted, by=request.user.actor, now=clock.now())
         return answer(_version(registered.script), 201 if registered.created else 200)
 
@@ -69,8 +71,48 @@ class Policy(APIView):
             shown = next((v for v in versions if str(v.version) == asked), None)
             if shown is None:
                 raise scripts.UnknownScript(script_id=script_id)
-        source = PolicyScript.objects.values_list("source", flat=True).get(pk=shown.pk)
-        return answer({**_version(shown), "source": source, "versions": [_version(version) for version in versions]})
+        full = PolicyScript.objects.get(pk=shown.pk)
+        texts = {"source": full.source, "tests": full.tests}
+        return answer({**_version(full), **texts, "versions": [_version(version) for version in versions]})
+
+
+class PolicyDiff(APIView):
+    """What changed from one version to another."""
+
+    permission_classes = [RequireRole("operator")]
+
+    @docs.DIFF
+    def get(self, request: Request, script_id: str) -> HttpResponse:
+        versions = _versions(request, script_id)
+        newest = versions[0].version
+        before = versions[1].version if len(versions) > 1 else newest
+        wanted = {name: request.query_params.get(name, default) for name, default in (("from", str(before)), ("to", str(newest)))}
+        chosen = {name: next((v for v in versions if str(v.version) == asked), None) for name, asked in wanted.items()}
+        if None in chosen.values():
+            raise scripts.UnknownScript(script_id=script_id)
+        old, new = (PolicyScript.objects.get(pk=chosen[name].pk) for name in ("from", "to"))
+        return answer({"script_id": script_id, "from": old.version, "to": new.version, **comparison(old, new)})
+
+
+class RunTests(APIView):
+    """A version's own tests, or others given here, on it. Nothing is stored."""
+
+    permission_classes = [RequireRole("operator")]
+
+    @docs.RUN_TESTS
+    def post(self, request: Request, script_id: str) -> HttpResponse:
+        wanted = _typed(read_object(request, LIMITS), {"version": int, "tests": list}, optional={"version", "tests"})
+        if "tests" in wanted and (wrong := script_tests.problems(wanted["tests"])):
+            raise Invalid(wrong)
+        versions = _versions(request, script_id)
+        chosen = next((v for v in versions if v.version == wanted.get("version", versions[0].version)), None)
+        if chosen is None:
+            raise scripts.UnknownScript(script_id=script_id)
+        script = PolicyScript.objects.get(pk=chosen.pk)
+        outcomes = scripts.test(script, wanted.get("tests"))
+        passed = sum(outcome.passed for outcome in outcomes)
+        shown = {"script_id": script_id, "version": script.version, "passed": passed, "failed": len(outcomes) - passed}
+        return answer({**shown, "tests": [outcome.json() for outcome in outcomes]})
 
 
 class PolicyStatus(APIView):
@@ -109,13 +151,14 @@ def _version(script: PolicyScript) -> dict[str, Any]:
         "version": script.version,
         "status": script.status,
         "sha256": script.sha256,
+        "tests_count": len(script.tests),
         "created_at": clock.iso(script.created_at),
         "created_by": script.created_by,
     }
 
 
 def _typed(body: dict[str, Any], fields: dict[str, type], optional: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
-    names = {str: "a string", bool: "a boolean", int: "an integer"}
+    names = {str: "a string", bool: "a boolean", int: "an integer", list: "a list"}
     problems = [Problem(field=name[:64], code="unknown", message="is not known here") for name in body if name not in fields]
     for name, wanted in fields.items():
         if name not in body:

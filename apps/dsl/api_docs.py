@@ -20,10 +20,14 @@ _VERSION_FIELDS = {
     "version": serializers.IntegerField(),
     "status": serializers.ChoiceField(choices=PolicyScript.Status.choices),
     "sha256": serializers.CharField(help_text="of the text"),
+    "tests_count": serializers.IntegerField(),
     "created_at": serializers.DateTimeField(),
     "created_by": serializers.CharField(),
 }
 _VERSION = inline_serializer("PolicyVersion", _VERSION_FIELDS)
+_TESTS = serializers.ListField(
+    child=serializers.JSONField(), required=False, help_text="its tests: objects with name, input and expect; run before it is activated"
+)
 
 LIST = extend_schema(
     operation_id="policies_list",
@@ -64,6 +68,7 @@ REGISTER = extend_schema(
             "hook": serializers.ChoiceField(choices=HOOKS),
             "source": serializers.CharField(help_text="Starlark, at most 256 kB"),
             "activate": serializers.BooleanField(required=False, default=False, help_text="make it the version that answers"),
+            "tests": _TESTS,
         },
     ),
     responses={201: _VERSION, 200: _VERSION, 409: OpenApiResponse(description="The script has another hook."), 422: _INVALID},
@@ -92,6 +97,7 @@ SHOW = extend_schema(
             {
                 **_VERSION_FIELDS,
                 "source": serializers.CharField(),
+                "tests": serializers.ListField(child=serializers.JSONField()),
                 "versions": inline_serializer("PolicyVersions", _VERSION_FIELDS, many=True),
             },
         ),
@@ -104,5 +110,60 @@ CHANGE = extend_schema(
     summary="Make a version the one that answers, or let it answer no more",
     description="At most one version of a script is active: activating one retires the other. Built-in scripts cannot be changed here.",
     request=inline_serializer("WhichPolicyVersion", {"version": serializers.IntegerField(min_value=1)}),
-    responses={200: _VERSION, 404: _MISSING, 422: _INVALID},
+    responses={
+        200: _VERSION,
+        403: OpenApiResponse(description="The org wants another person than the author."),
+        404: _MISSING,
+        422: OpenApiResponse(description="Its tests fail: each with what was expected and what came."),
+    },
+)
+
+DIFF = extend_schema(
+    operation_id="policies_diff",
+    tags=TAG,
+    summary="What changed between two versions",
+    parameters=[
+        OpenApiParameter("from", int, description="default: the version before the newest"),
+        OpenApiParameter("to", int, description="default: the newest"),
+    ],
+    responses={
+        200: inline_serializer(
+            "PolicyDiff",
+            {
+                "script_id": serializers.CharField(),
+                "from": serializers.IntegerField(),
+                "to": serializers.IntegerField(),
+                "diff": serializers.CharField(help_text="unified; empty when the texts are the same"),
+                "added": serializers.IntegerField(help_text="lines"),
+                "removed": serializers.IntegerField(help_text="lines"),
+                "tests": serializers.JSONField(help_text="names that were added, removed, changed"),
+            },
+        ),
+        404: _MISSING,
+    },
+)
+
+RUN_TESTS = extend_schema(
+    operation_id="policies_run_tests",
+    tags=TAG,
+    summary="Run the tests of a version, or others on it",
+    request=inline_serializer(
+        "RunPolicyTests", {"version": serializers.IntegerField(required=False, help_text="default: the newest"), "tests": _TESTS}
+    ),
+    responses={
+        200: inline_serializer(
+            "PolicyTestResults",
+            {
+                "script_id": serializers.CharField(),
+                "version": serializers.IntegerField(),
+                "passed": serializers.IntegerField(),
+                "failed": serializers.IntegerField(),
+                "tests": serializers.ListField(
+                    child=serializers.JSONField(), help_text="name, passed, expected, actual, error, duration_us"
+                ),
+            },
+        ),
+        404: _MISSING,
+        422: _INVALID,
+    },
 )

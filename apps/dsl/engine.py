@@ -42,8 +42,10 @@ class Engine:
     """The pool. A script that breaks its limits `STRIKES` times in a row is left alone for `REST_SECONDS`, so that
     one org's bad script cannot take the time of the others'."""
 
-    def __init__(self, *, processes: int) -> None:
+    def __init__(self, *, processes: int, rests: bool = True) -> None:
+        """Without `rests` every question is put, however often the script broke its limits: for whoever counts by himself."""
         self._processes = processes
+        self._rests = rests
         self._lock = threading.Lock()
         self._idle: queue.LifoQueue[Sandbox] = queue.LifoQueue()
         self._sandboxes: list[Sandbox] = []
@@ -151,7 +153,7 @@ class Engine:
                 self._strikes.pop(script, None)
                 return False
             count = min(self._strikes.pop(script, (0, 0.0))[0] + 1, STRIKES)
-            rests = count >= STRIKES
+            rests = self._rests and count >= STRIKES
             # After the rest one more breach is enough to rest again.
             self._strikes[script] = (count, time.monotonic() + REST_SECONDS if rests else 0.0)
             if len(self._strikes) > REMEMBERED_STRIKES:
