@@ -40,7 +40,9 @@ class WebhookView(APIView):
 
 
 class Endpoints(WebhookView):
-    @extend_schema(tags=TAG, summary="The webhook endpoints of your org", responses=schema.EndpointsSerializer)
+    @extend_schema(
+        operation_id="list_webhooks", tags=TAG, summary="The webhook endpoints of your org", responses=schema.EndpointsSerializer
+    )
     def get(self, request: Request) -> HttpResponse:
         return answer({"items": [endpoint_json(row) for row in self.book.all()]})
 
@@ -118,6 +120,7 @@ class ReplaySince(WebhookView):
 
 class Deliveries(WebhookView):
     @extend_schema(
+        operation_id="list_webhook_deliveries",
         tags=TAG,
         summary="What was sent to an endpoint, newest first",
         parameters=[

@@ -8,10 +8,12 @@ from apps.tasks.states import TASK_STATES, TaskStatus
 
 S = TaskStatus
 
-# The design's table (section 4). `failed` from `assigned`: the last attempt's publish failed.
+# The design's table (section 4). `failed` from `assigned`: the last attempt's publish failed. `awaiting_assignment`: a
+# person chooses the head agent.
 DRAWN = {
     S.AWAITING_APPROVAL: {S.QUEUED, S.REJECTED, S.CANCELLED, S.EXPIRED},
-    S.QUEUED: {S.ASSIGNED, S.FAILED, S.CANCELLED, S.EXPIRED},
+    S.QUEUED: {S.ASSIGNED, S.AWAITING_ASSIGNMENT, S.FAILED, S.CANCELLED, S.EXPIRED},
+    S.AWAITING_ASSIGNMENT: {S.ASSIGNED, S.QUEUED, S.CANCELLED, S.EXPIRED},
     S.ASSIGNED: {S.DISPATCHED, S.QUEUED, S.FAILED, S.CANCELLED, S.EXPIRED},
     S.DISPATCHED: {S.RUNNING, S.AWAITING_VERIFICATION, S.QUEUED, S.COMPLETED, S.FAILED, S.CANCELLED, S.EXPIRED},
     S.RUNNING: {S.AWAITING_VERIFICATION, S.COMPLETED, S.FAILED, S.QUEUED, S.CANCELLED, S.EXPIRED},
