@@ -1,16 +1,23 @@
 """Who is up: written from agents' heartbeats, read by dispatchers, a whole pool in one round trip.
 
-<p>:presence:<org>   HASH   agent -> JSON [seen_ms, slots, instance]      forgotten an hour after the last heartbeat of the org
+<p>:presence:<org>   HASH   agent -> JSON [seen_ms, slots, newest instance, {instance: [seen_ms, slots, intake]}, intake]
+                            forgotten an hour after the last heartbeat of the org
 <p>:load:<org>       HASH   agent -> open deliveries (see holds.lua)
+
+One agent may run in several processes (instances): their slots add up. Each says whether it takes work (its intake).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
 
 from apps.core import clock, redis
 
@@ -27,6 +34,24 @@ class Presence(StrEnum):
     """Never announced itself (or not for an hour): trusted to pick up what waits for it."""
 
 
+class Intake(StrEnum):
+    """What an agent says of itself."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One process of an agent."""
+
+    name: str
+    seen_at: datetime
+    slots: int
+    intake: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentState:
     presence: Presence
@@ -34,24 +59,55 @@ class AgentState:
     """Tasks it works on at once, as announced; 0 when it never did."""
     load: int
     """Open deliveries."""
+    intake: str = Intake.OPEN
+    seen_ms: int = 0
+    """When it was last heard; 0 when nobody remembers."""
+    instance_facts: dict[str, list[Any]] = field(default_factory=dict)
+
+    def instances(self, *, now: datetime) -> list[Instance]:
+        """Those heard lately, newest first."""
+        found = [
+            Instance(name=name, seen_at=clock.from_ms(seen), slots=slots, intake=intake)
+            for name, (seen, slots, intake) in self.instance_facts.items()
+            if not _is_away(seen, now)
+        ]
+        return sorted(found, key=lambda one: (one.seen_at, one.name), reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beat:
+    """What a heartbeat changed."""
+
+    fresh: bool
+    """There may be room that was not there before."""
+    was: str
+    """The agent's intake before; "" when it was not known."""
+    intake: str
+
+
+@lru_cache(maxsize=1)
+def _script() -> Any:
+    return redis.script(Path(__file__).with_name("presence.lua"))
 
 
 class PresenceBoard:
-    def record(self, org_id: str, agent: str, *, slots: int, instance: str, leaving: bool, now: datetime) -> bool:
+    def record(
+        self, org_id: str, agent: str, *, slots: int, instance: str, leaving: bool, now: datetime, intake: str = Intake.OPEN
+    ) -> bool:
         """A heartbeat came. True when the agent was not present before, or is another process now: there may be new room."""
-        name = redis.key("presence", org_id)
-        seen = now - timedelta(seconds=AWAY_AFTER_SECONDS + 1) if leaving else now
-        before = redis.client().hget(name, agent)
-        with redis.client().pipeline(transaction=False) as pipeline:
-            pipeline.hset(name, agent, json.dumps([clock.to_ms(seen), slots, instance]))
-            pipeline.expire(name, FORGET_AFTER_SECONDS)
-            pipeline.execute()
-        if leaving:
-            return False
-        if before is None:
-            return True
-        seen_ms, slots_before, instance_before = json.loads(before)
-        return instance_before != instance or slots_before != slots or _is_away(seen_ms, now)
+        return self.hear(org_id, agent, slots=slots, instance=instance, leaving=leaving, intake=intake, now=now).fresh
+
+    def hear(self, org_id: str, agent: str, *, slots: int, instance: str, leaving: bool, intake: str, now: datetime) -> Beat:
+        """The same, with what it says of itself."""
+        arguments = [agent, clock.to_ms(now), slots, instance, int(leaving), intake, AWAY_AFTER_SECONDS * 1000, FORGET_AFTER_SECONDS]
+        texts = _script()(keys=[redis.key("presence", org_id)], args=arguments, client=redis.client())
+        before, after = (orjson.loads(text) if text else None for text in texts)
+        was, is_now = (before[4] if before else ""), after[4]
+        if leaving or is_now != Intake.OPEN:
+            return Beat(fresh=False, was=was, intake=is_now)
+        known = (before[3] or {}) if before else {}
+        same = before and instance in known and before[1] == after[1] and was == is_now and not _is_away(before[0], now)
+        return Beat(fresh=not same, was=was, intake=is_now)
 
     def states(self, org_id: str, agents: Sequence[str], *, now: datetime) -> dict[str, AgentState]:
         if not agents:
@@ -62,6 +118,10 @@ class PresenceBoard:
             seen, loads = pipeline.execute()
         return {agent: _state(raw, int(load or 0), now) for agent, raw, load in zip(agents, seen, loads, strict=True)}
 
+    def seen(self, org_id: str) -> dict[str, datetime]:
+        """Everybody of the org who is remembered, and when they were last heard."""
+        return {agent: clock.from_ms(orjson.loads(raw)[0]) for agent, raw in redis.client().hgetall(redis.key("presence", org_id)).items()}
+
 
 def _is_away(seen_ms: int, now: datetime) -> bool:
     return clock.to_ms(now) - seen_ms > AWAY_AFTER_SECONDS * 1000
@@ -70,6 +130,13 @@ def _is_away(seen_ms: int, now: datetime) -> bool:
 def _state(raw: str | None, load: int, now: datetime) -> AgentState:
     if raw is None:
         return AgentState(presence=Presence.UNKNOWN, slots=0, load=load)
-    seen_ms, slots, _ = json.loads(raw)
-    presence = Presence.AWAY if _is_away(seen_ms, now) else Presence.PRESENT
-    return AgentState(presence=presence, slots=slots, load=load)
+    seen_ms, slots, _, instances, intake = orjson.loads(raw)
+    away = _is_away(seen_ms, now)
+    return AgentState(
+        presence=Presence.AWAY if away else Presence.PRESENT,
+        slots=slots,
+        load=load,
+        intake=Intake.OPEN if away else intake,
+        seen_ms=seen_ms,
+        instance_facts=instances or {},
+    )
