@@ -10,6 +10,7 @@ from apps.core import events
 
 def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
+    from apps.agents import records
     from apps.orgs.keys import KeyMade
     from apps.roles import book
     from apps.tasks import arrivals, counting, sub_tasks
@@ -18,6 +19,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
 
     return (
         (KeyMade, book.welcome),
+        (KeyMade, records.readmit),
         (TasksMoved, arrivals.announce),
         (TasksMoved, counting.moved),
         (TasksMoved, derive.heard),

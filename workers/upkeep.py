@@ -58,7 +58,7 @@ def reorder(**_newer: object) -> None:
 def tell_revoked(**_newer: object) -> None:
     """NATS may have been away when a key was revoked, or have lost its disk since: say it again. Cheap when it knows."""
     try:
-        credentials.revoke(keys.revoked_on_nats(), now=clock.now())
+        credentials.settle(keys.revoked_on_nats, now=clock.now())
     except credentials.NotPushed as error:
         log.info("nats.revocations_not_told", extra={"problem": error.facts.get("problem", "")})
 

@@ -137,45 +137,60 @@ def server_config(
 def revoke(public_keys: Iterable[str], *, now: datetime, url: str | None = None, timeout_seconds: float = 3.0) -> None:
     """Tell NATS that these user keys are worth nothing any more; open connections of theirs are closed.
 
-    Adds to what is revoked already, so it may be called again with all keys ever revoked (upkeep does, because a
-    server whose disk was lost has forgotten). Raises NotPushed.
+    Adds to what is revoked already. Raises NotPushed.
     """
-    keys = sorted(set(public_keys) - {""})
+    keys = set(public_keys) - {""}
     if keys:
-        asyncio.run(_push_revocations(keys, now, url or settings.NATS_URL, timeout_seconds))
+        _push_revocations(lambda known: known | keys, now, url or settings.NATS_URL, timeout_seconds)
 
 
-async def _push_revocations(keys: list[str], now: datetime, url: str, timeout_seconds: float) -> None:
+def settle(shut: Callable[[], set[str]], *, now: datetime, url: str | None = None, timeout_seconds: float = 3.0) -> None:
+    """Bring NATS up to what `shut` says are the keys that open nothing: it forgets those that may come back, and a server
+    whose disk was lost learns all. Raises NotPushed.
+
+    `shut` is asked after NATS: what NATS knows by then was written down before it was told, so nobody's revocation is undone
+    who revokes meanwhile.
+    """
+    _push_revocations(lambda _known: shut(), now, url or settings.NATS_URL, timeout_seconds)
+
+
+def _push_revocations(wanted: Callable[[set[str]], set[str]], now: datetime, url: str, timeout_seconds: float) -> None:
     account = _public(_agents_account())
-    try:
-        # `allow_reconnect` does not cover the first connection: without a bound nats-py tries that for two minutes.
-        connection = await nats.connect(
-            url.split(","),
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=timeout_seconds,
-            error_cb=_quiet,
-            **_system_user().options(),
-        )
+    # Between its two runs the loop rests: `wanted` may ask the database, which may not happen inside one.
+    with asyncio.Runner() as runner:
         try:
-            # Two revokers at once: the later one may not see the other's; upkeep repeats the whole set.
-            answer = await connection.request(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", timeout=timeout_seconds)
-            revoked: dict[str, int] = _revocations(answer.data)
-            issued_at = int(now.timestamp())
-            if all(key in revoked for key in keys):
-                return
-            revoked |= {key: issued_at for key in keys if key not in revoked}
-            claims = _agents_account_jwt(revoked, issued_at).encode()
-            pushed = await connection.request("$SYS.REQ.CLAIMS.UPDATE", claims, timeout=timeout_seconds)
-            verdict = orjson.loads(pushed.data)
-            if verdict.get("error"):
-                raise NotPushed(problem=str(verdict["error"].get("description", "")))
-        finally:
-            await connection.close()
-    except (NatsError, OSError, TimeoutError) as error:
-        raise NotPushed(problem=str(error) or type(error).__name__) from None
+            connection = runner.run(_connect_as_system(url, timeout_seconds))
+            try:
+                # Two revokers at once: the later one may not see the other's; upkeep repeats the whole set.
+                lookup = f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP"
+                revoked = _revocations(runner.run(connection.request(lookup, timeout=timeout_seconds)).data)
+                keys = wanted(set(revoked))
+                if keys == set(revoked):
+                    return
+                issued_at = int(now.timestamp())
+                claims = _agents_account_jwt({key: revoked.get(key, issued_at) for key in sorted(keys)}, issued_at).encode()
+                pushed = runner.run(connection.request("$SYS.REQ.CLAIMS.UPDATE", claims, timeout=timeout_seconds))
+                verdict = orjson.loads(pushed.data)
+                if verdict.get("error"):
+                    raise NotPushed(problem=str(verdict["error"].get("description", "")))
+            finally:
+                runner.run(connection.close())
+        except (NatsError, OSError, TimeoutError) as error:
+            raise NotPushed(problem=str(error) or type(error).__name__) from None
     log.info("nats.revoked", extra={"keys": len(keys)})
+
+
+async def _connect_as_system(url: str, timeout_seconds: float) -> nats.NATS:
+    # `allow_reconnect` does not cover the first connection: without a bound nats-py tries that for two minutes.
+    return await nats.connect(
+        url.split(","),
+        allow_reconnect=False,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0,
+        connect_timeout=timeout_seconds,
+        error_cb=_quiet,
+        **_system_user().options(),
+    )
 
 
 async def _quiet(_error: Exception) -> None:

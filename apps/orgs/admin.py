@@ -11,6 +11,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import router, transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -128,9 +129,17 @@ class OrgAdmin(admin.ModelAdmin):
         old = None if not change else _org_facts(Org.objects.get(pk=obj.pk))
         super().save_model(request, obj, form, change)
         keys.ring.forget_all()
+        if old is not None and old["is_active"] != obj.is_active:
+            # After the commit: until then nobody may tell NATS.
+            home = router.db_for_write(Org)
+            transaction.on_commit(lambda: self._switched(request, obj), using=home)
         if old != _org_facts(obj):
             kind = Change.Kind.ORG
             record(org_id=obj.pk, kind=kind, key=obj.pk, old=old, new=_org_facts(obj), by=actor(request), at=clock.now())
+
+    def _switched(self, request: HttpRequest, org: Org) -> None:
+        if not keys.org_switched(org.pk, now=clock.now()):
+            self.message_user(request, "NATS could not be told yet; its agents stay as they are until upkeep reaches it.", messages.WARNING)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """The inline of parameters: each goes through the store."""

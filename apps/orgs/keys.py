@@ -11,16 +11,17 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import router, transaction
+from django.db.models import Q
 
 from apps.core import clock, events
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, Missing, Problem, Unauthenticated
-from apps.messaging import credentials
+from apps.messaging import credentials, subjects
 from apps.orgs.audit import record
 from apps.orgs.models import ApiKey, Change, Org
 
@@ -134,10 +135,8 @@ def create(
     row.secret_hash = hash_of(secret)
     printed = f"jp_{key_id}_{secret}"
     if role == ApiKey.Role.AGENT:
-        try:
-            on_nats = credentials.agent_credentials(org.pk, subject_id, secret, expires_at)
-        except ValueError as error:
-            raise Invalid([Problem(field="subject_id", code="too_long", message=str(error))]) from None
+        on_the_wire(org.pk, subject_id)
+        on_nats = credentials.agent_credentials(org.pk, subject_id, secret, expires_at)
         row.nats_public_key = on_nats.public_key
         printed = f"{printed}.{on_nats.jwt}"
     with transaction.atomic(using=router.db_for_write(ApiKey)):
@@ -161,6 +160,14 @@ def check(*, role: str, subject_id: str, expires_at: datetime | None, now: datet
         problems.append(Problem(field="expires_at", code="past", message="must lie in the future"))
     if problems:
         raise Invalid(problems, "Such a key cannot be made.")
+
+
+def on_the_wire(org_id: str, subject_id: str) -> None:
+    """Whether NATS can name such an agent. Raises Invalid."""
+    try:
+        subjects.agent_token(org_id, subject_id)
+    except ValueError as error:
+        raise Invalid([Problem(field="subject_id", code="too_long", message=str(error))]) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,20 +204,47 @@ def revoke(key_id: str, *, by: str, now: datetime) -> Revocation:
             row.revoked_at = now
             record(org_id=row.org_id, kind=Change.Kind.API_KEY, key=key_id, old={"revoked": False}, new={"revoked": True}, by=by, at=now)
     ring.forget(key_id)
-    return Revocation(row=row, told_nats=_tell_nats(row, now))
+    return Revocation(row=row, told_nats=_tell_nats([row], now))
 
 
-def _tell_nats(row: ApiKey, now: datetime) -> bool:
-    if not row.nats_public_key:
+def revoke_of(org_id: str, subject_id: str, *, role: str, by: str, now: datetime) -> tuple[int, bool]:
+    """Revoke all keys of a subject in one role: (how many were open, whether NATS knows of all that are revoked)."""
+    with transaction.atomic(using=router.db_for_write(ApiKey)):
+        rows = list(ApiKey.objects.filter(org_id=org_id, subject_id=subject_id, role=role))
+        closed = [row for row in rows if ApiKey.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=now)]
+        for row in closed:
+            record(org_id=org_id, kind=Change.Kind.API_KEY, key=row.key_id, old={"revoked": False}, new={"revoked": True}, by=by, at=now)
+    for row in rows:
+        ring.forget(row.key_id)
+    return len(closed), _tell_nats(rows, now)
+
+
+def _tell_nats(rows: Sequence[ApiKey], now: datetime) -> bool:
+    names = [row.nats_public_key for row in rows if row.nats_public_key]
+    if not names:
         return True
     try:
-        credentials.revoke([row.nats_public_key], now=now)
+        credentials.revoke(names, now=now)
     except credentials.NotPushed as error:
-        log.warning("key.revocation_not_told", extra={"key_id": row.key_id, "problem": error.facts.get("problem", "")})
+        log.warning("key.revocation_not_told", extra={"keys": len(names), "problem": error.facts.get("problem", "")})
         return False
     return True
 
 
-def revoked_on_nats() -> list[str]:
-    """The NATS keys of all revoked API keys: what a NATS server must know, also one that lost its disk."""
-    return list(ApiKey.objects.exclude(revoked_at=None).exclude(nats_public_key="").values_list("nats_public_key", flat=True))
+def revoked_on_nats() -> set[str]:
+    """The NATS keys that must open nothing: of revoked API keys, and of inactive organizations. What a NATS server must know,
+    also one that lost its disk."""
+    shut = Q(revoked_at__isnull=False) | Q(org__is_active=False)
+    return set(ApiKey.objects.filter(shut).exclude(nats_public_key="").values_list("nats_public_key", flat=True))
+
+
+def org_switched(org_id: str, *, now: datetime) -> bool:
+    """After an org was made inactive, or active again: its agents lose their connections, or may come back. Whether NATS
+    knows; when it does not, upkeep tells it."""
+    ring.forget_all()
+    try:
+        credentials.settle(revoked_on_nats, now=now)
+    except credentials.NotPushed as error:
+        log.warning("org.switch_not_told", extra={"org": org_id, "problem": error.facts.get("problem", "")})
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,7 +62,7 @@ class RoleBook:
     def put_subject(self, subject_id: str, document: SubjectDocument) -> tuple[dict[str, Any], bool]:
         """(the subject as it now is, whether it is new). Raises Invalid when a role does not exist."""
         with transaction.atomic(using=router.db_for_write(Subject)):
-            roles = self._roles_named(document)
+            roles = self._roles_named(document.roles)
             first = {
                 "subject_type": document.subject_type,
                 "name": document.name,
@@ -82,6 +83,19 @@ class RoleBook:
             self._record(Change.Kind.SUBJECT, subject_id, old, new)
         return new, is_new
 
+    def grant(self, subject_id: str, role_ids: Sequence[str], job_space_id: str = "") -> dict[str, Any]:
+        """The subject holds these roles in that space, besides what it holds already; as it now is. Raises NoSuchSubject,
+        Invalid when a role does not exist."""
+        with transaction.atomic(using=router.db_for_write(Subject)):
+            subject = self._subject(subject_id)
+            old = subject_json(subject)
+            roles = self._roles_named({job_space_id: tuple(role_ids)})
+            for role in roles.values():
+                SubjectRole.objects.get_or_create(subject=subject, role=role, job_space_id=job_space_id)
+            new = subject_json(self._subject(subject_id))
+            self._record(Change.Kind.SUBJECT, subject_id, old, new)
+        return new
+
     def delete_subject(self, subject_id: str) -> None:
         """Its keys stay; revoke them apart. Raises NoSuchSubject."""
         with transaction.atomic(using=router.db_for_write(Subject)):
@@ -90,8 +104,8 @@ class RoleBook:
             subject.delete()
             self._record(Change.Kind.SUBJECT, subject_id, old, None)
 
-    def _roles_named(self, document: SubjectDocument) -> dict[str, Role]:
-        named = {role_id for role_ids in document.roles.values() for role_id in role_ids}
+    def _roles_named(self, by_space: Mapping[str, Sequence[str]]) -> dict[str, Role]:
+        named = {role_id for role_ids in by_space.values() for role_id in role_ids}
         found = {role.role_id: role for role in Role.objects.filter(org_id=self.org_id, role_id__in=named)}
         missing = sorted(named - set(found))
         if missing:
