@@ -40,6 +40,7 @@ class Work:
     FORGET_WEBHOOKS = "webhooks.forget"
     RESUME_BACKTESTS = "upkeep.resume_backtests"
     BACKTEST = "backtests.run"
+    TEND_AGENTS = "upkeep.tend_agents"
 
 
 QUEUES = (
@@ -56,3 +57,4 @@ TELL_REVOKED_SECONDS = 20.0
 WEBHOOKS_SECONDS = 2.0
 FORGET_WEBHOOKS_SECONDS = 3600.0
 RESUME_BACKTESTS_SECONDS = 30.0
+TEND_AGENTS_SECONDS = 3.0

@@ -11,16 +11,19 @@ from apps.core import events
 def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
     from apps.agents import records
+    from apps.agents.records import AgentChanged
     from apps.orgs.keys import KeyMade
     from apps.roles import book
-    from apps.tasks import arrivals, counting, sub_tasks
+    from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
     from apps.webhooks import derive
 
     return (
         (KeyMade, book.welcome),
         (KeyMade, records.readmit),
+        (AgentChanged, reassign.agent_changed),
         (TasksMoved, arrivals.announce),
+        (TasksMoved, attempts.note),
         (TasksMoved, counting.moved),
         (TasksMoved, derive.heard),
         (TasksProgressed, arrivals.announce_progress),

@@ -12,19 +12,16 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-import orjson
 from django.db import close_old_connections
 from django.db.utils import DatabaseError, InterfaceError
 
-from apps.agents.holds import Holds
-from apps.agents.presence import PresenceBoard
-from apps.core import clock, ids, redis
+from apps.agents.heartbeats import Ear, read_heartbeat
+from apps.core import clock, redis
 from apps.core.readiness import mark_ready
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.messaging.consumer import Message, PullConsumer
 from apps.messaging.envelope import AgentReport, BadReport, parse_report
-from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks.executor import wake
 from apps.tasks.results import ReportDesk
 from apps.tasks.sweeper import Listening
@@ -42,6 +39,7 @@ class Listener:
         self.stopping = threading.Event()
         self._unapplied: list[Message] = []
         self._heartbeats: queue.Queue[tuple[str, bytes]] = queue.Queue(maxsize=HEARTBEATS_KEPT)
+        self._ear = Ear()
 
     def stop(self) -> None:
         self.stopping.set()
@@ -104,20 +102,11 @@ class Listener:
 
     def _beat(self, subject: str, data: bytes, now: datetime) -> None:
         try:
-            org_id, agent = subjects.agent_of(subjects.parse_agent(subject))
-            body = orjson.loads(data)
-            slots, instance = int(body["slots"]), str(body.get("instance", ""))[:64]
-            running = [(str(task_id), int(attempt)) for task_id, attempt in body.get("running", [])[:10_000]]
-            leaving = body.get("leaving") is True
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            beat = read_heartbeat(subject, data)
+        except ValueError as error:
             log.warning("heartbeat.malformed", extra={"subject": subject, "error": str(error)})
             return
-        fresh = PresenceBoard().record(org_id, agent, slots=max(1, min(slots, 10_000)), instance=instance, leaving=leaving, now=now)
-        if running:
-            lease = OrgConfigProvider().of(org_id).lease_seconds
-            names = [ids.assignment_id(ids.task_key(org_id, task_id), attempt) for task_id, attempt in running]
-            Holds().extend(names, now=now, lease_seconds=lease, org_id=org_id, agent=agent)
-        if fresh:
+        if self._ear.hear(beat, now=now):
             wake(now=now)
 
 

@@ -6,10 +6,12 @@ import logging
 
 from celery import shared_task, signals
 
+from apps.agents import heartbeats
 from apps.core import background, clock, redis
 from apps.dsl import backtest
 from apps.messaging import credentials
 from apps.orgs import keys
+from apps.tasks import attempts, reassign
 from apps.tasks.bulk_actions import BulkRunner
 from apps.tasks.loader import TaskLoader
 from apps.tasks.reordering import Reorderer
@@ -52,6 +54,18 @@ def reorder(**_newer: object) -> None:
         return
     if left:
         background.send(Work.REORDER)
+
+
+@shared_task(name=Work.TEND_AGENTS, ignore_result=True)
+def tend_agents(**_newer: object) -> None:
+    """Evidence that nobody told of, figures, breakers; tasks of revoked agents; who is drained, who was seen."""
+    now = clock.now()
+    try:
+        attempts.catch_up(now=now)
+        heartbeats.tend(now=now)
+        reassign.tend(now=now)
+    except redis.RedisDown as error:
+        redis.log_away(error)
 
 
 @shared_task(name=Work.TELL_REVOKED, ignore_result=True)

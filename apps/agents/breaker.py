@@ -9,8 +9,9 @@ the answer; when it is lost, the evidence gives the same one again.
   the cooling was over says nothing and is passed over.
 
 An agent that dies takes all its tasks with it, so losses close together are one incident and count once. An incident that a
-task is to blame for (it crashed other agents too) is excused; but an excuse has an end: twice the failures in a row, excused
-or not, without one success between them, open the breaker all the same.
+task is to blame for (it crashed other agents too) is excused; but an excuse has an end: five times the failures in a row,
+excused or not, without one success between them, open the breaker all the same. (Agents that are all broken crash on the
+same tasks, and would excuse each other for ever.)
 
 <p>:breakers:<org>          HASH    agent -> JSON [opened_ms, until_ms, trips, because]; only those not closed; "" -> "" when
                                     it has been derived. Expires, and is derived anew
@@ -40,6 +41,8 @@ HORIZON = timedelta(days=1)
 KEPT_SECONDS = 3600
 PROBE_SECONDS = 5
 INCIDENT_MIN_SECONDS = 15.0
+EXCUSED_MAX = 5
+"""Times `breaker_failures`."""
 BAD = ("failed", "lost", "rejected")
 
 
@@ -98,7 +101,7 @@ def fold(rows: Iterable[Evidence], config: OrgConfig) -> Breaker:
                     standing = _opened(row, standing.trips + 1, "the task it was given to try ended as " + row.outcome, config)
                 continue
             counted, excused = counted + fault, excused + (not fault)
-            if counted >= limit or counted + excused >= 2 * limit:
+            if counted >= limit or counted + excused >= EXCUSED_MAX * limit:
                 said = f"{counted + excused} failures in a row"
                 standing, counted, excused = _opened(row, 1, f"{said}, the last one {row.outcome}", config), 0, 0
     return standing

@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import Any
 
 from apps.agents import cards, roster
+from apps.agents.breaker import Breaker, BreakerBoard, State
 from apps.agents.cards import Card
 from apps.agents.facts import TaskFacts
-from apps.agents.presence import AgentState, Presence, PresenceBoard
+from apps.agents.presence import AgentState, Intake, Presence, PresenceBoard
 from apps.agents.roster import NEW, Standing
 from apps.orgs.config_store import OrgConfig
 from apps.roles.directory import CandidateSubject, Directory, Found, directory
@@ -182,6 +183,23 @@ def _finite(room: float) -> float | None:
     return None if math.isinf(room) else room
 
 
+def own_bar(state: AgentState) -> str:
+    """Why the agent says that it takes nothing; "" when it does not say so."""
+    return "" if state.intake == Intake.OPEN else f"{state.intake} by itself"
+
+
+def _close_off(candidate: Candidate, breaker: Breaker, board: BreakerBoard, now: datetime) -> None:
+    """What a breaker that is not closed does: nothing gets through, or one task at a time."""
+    if candidate.bar or breaker.state(now) is State.CLOSED:
+        return
+    if why := breaker.bar(now):
+        candidate.bar = why
+    elif board.may_probe(candidate.subject_id):
+        candidate.room = min(candidate.room, 1)
+    else:
+        candidate.bar = "circuit breaker half-open: another dispatcher is trying it"
+
+
 def _bar(candidate: Candidate) -> str:
     if candidate.bar:
         return candidate.bar
@@ -205,7 +223,11 @@ class AgentCandidatePoolResolver:
         everyone = {subject.subject_id: subject for found in roles.values() for subject in found.subjects}
         states = self._board.states(self.org_id, list(everyone), now=now)
         standings = roster.of(self.org_id)
+        board = BreakerBoard(self.org_id)
+        breakers = board.all(now=now)
         candidates = {name: self._candidate(subject, states, standings.get(name, NEW)) for name, subject in everyone.items()}
+        for name in breakers.keys() & candidates.keys():
+            _close_off(candidates[name], breakers[name], board, now)
         return {
             lane: CandidatePool(
                 (candidates[subject.subject_id] for subject in found.subjects),
@@ -229,5 +251,5 @@ class AgentCandidatePoolResolver:
         return Candidate(
             subject=subject, presence=presence, room=room, load=state.load,
             capabilities=frozenset(cards.capabilities(subject.capabilities, standing.card)), card=standing.card,
-            bar=standing.bar, gone=standing.revoked,
+            bar=standing.bar or own_bar(state), gone=standing.revoked,
         )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import router, transaction
 
+from apps.agents import roster
 from apps.agents.cards import Card
 from apps.agents.models import Enrolment
 from apps.agents.records import AgentBook
@@ -168,6 +169,7 @@ def redeem(enrolment: Enrolment, *, card: Card | None, now: datetime) -> Enrolle
         if card is not None:
             AgentBook(enrolment.org_id, by=by, now=now).enter_card(enrolment.subject_id, card)
         Enrolment.objects.filter(pk=enrolment.pk).update(key_id=made.row.key_id)
+        transaction.on_commit(lambda: roster.changed(enrolment.org_id), using=router.db_for_write(Enrolment))
     enrolment.redeemed_at, enrolment.key_id = now, made.row.key_id
     return Enrolled(key=made, enrolment=enrolment)
 

@@ -12,10 +12,11 @@ from typing import Any
 from django.db import router, transaction
 
 from apps.agents import roster
+from apps.agents.breaker import BreakerBoard
 from apps.agents.cards import Card, read_card
 from apps.agents.models import AgentRecord, Enrolment
 from apps.agents.presence import Intake
-from apps.core import events
+from apps.core import events, redis
 from apps.core.errors import Conflict, Invalid, Missing
 from apps.orgs import keys
 from apps.orgs.audit import record
@@ -92,6 +93,10 @@ class AgentBook:
             row.breaker_since = self.now
             row.save()
             self._note(subject_id, None, {"breaker": "reset", "reason": reason})
+        try:
+            BreakerBoard(self.org_id).update([subject_id], now=self.now)
+        except redis.RedisDown as error:
+            redis.log_away(error)  # derived with this mark when it is back
         self._tell(subject_id, "breaker_reset", reason)
         return row
 

@@ -30,6 +30,7 @@ CHUNK = 500
 MARK = "transitions"
 
 SILENT = "was not heard of for"
+UNFETCHED = "and had not fetched it"
 DECLINED, LAST_DECLINED = "declined: ", "declined on the last of"
 CRASHED = "crashed"
 """In `excluded_agents`: the agent was lost while it had this task, and the task is under suspicion."""
@@ -52,6 +53,8 @@ class End:
 def outcome_of(move: End, agent: str) -> Outcome | None:
     """How the attempt of `agent` ended with this move; None when it did not, or for no reason of the agent's (cancelled,
     expired, taken back by an operator, never published)."""
+    if move.actor.startswith("person:"):
+        return None  # a person's work is nobody's evidence
     verified = move.old == S.AWAITING_VERIFICATION
     if move.old not in IN_FLIGHT and not verified:
         return None
@@ -62,7 +65,7 @@ def outcome_of(move: End, agent: str) -> Outcome | None:
     if verified:
         return Outcome.REJECTED
     if SILENT in move.reason and move.actor == "sweeper":
-        return Outcome.LOST
+        return None if move.reason.endswith(UNFETCHED) else Outcome.LOST
     if move.actor == f"agent:{agent}":
         declined = move.reason.startswith((f"{agent} {DECLINED}", LAST_DECLINED))
         return Outcome.DECLINED if declined else Outcome.FAILED

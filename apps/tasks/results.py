@@ -19,6 +19,7 @@ from apps.core import bulk, events, ids, observe
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
+from apps.tasks.attempts import DECLINED, LAST_DECLINED
 from apps.tasks.entries import verifier_of
 from apps.tasks.events import TaskProgressed, TasksProgressed
 from apps.tasks.executor import back_to_queue, requeue, wake
@@ -136,9 +137,9 @@ class ReportDesk:
                 why = report.reason or "no reason given"
                 if task.attempt >= task.max_attempts:
                     return Move(
-                        task=task, end=TaskStatus.FAILED, reason=f"declined on the last of {task.max_attempts} attempts: {why}", actor=actor
+                        task=task, end=TaskStatus.FAILED, reason=f"{LAST_DECLINED} {task.max_attempts} attempts: {why}", actor=actor
                     )
-                return back_to_queue(task, reason=f"{report.agent} declined: {why}", actor=actor, not_before=None, excluded="declined")
+                return back_to_queue(task, reason=f"{report.agent} {DECLINED}{why}", actor=actor, not_before=None, excluded="declined")
             case _ if task.status == TaskStatus.DISPATCHED:
                 return Move(
                     task=task,

@@ -17,12 +17,13 @@ from apps.messaging.connection import wire
 from apps.messaging.streams import Standing
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
-from apps.tasks.executor import back_to_queue, requeue, wake
+from apps.tasks.executor import requeue, wake
 from apps.tasks.models import Task
+from apps.tasks.poison import after_loss
 from apps.tasks.queue import PriorityQueue
-from apps.tasks.results import backoff, once
+from apps.tasks.results import once
 from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
-from apps.tasks.store import Move, TaskStore
+from apps.tasks.store import TaskStore
 from apps.tasks.taking_back import Ending, end_many
 
 log = logging.getLogger(__name__)
@@ -128,41 +129,43 @@ class Sweeper:
             else:
                 lost.append(task)
         self.holds.drop(over)
-        return self._take_from(self._without_waiting(lost, now), now)
+        return self._take_from(*self._without_waiting(lost, now), now)
 
     def _could_hear(self, now: datetime) -> bool:
         return wire().healthy() and Listening().long_enough(now=now)
 
-    def _without_waiting(self, tasks: list[Task], now: datetime) -> list[Task]:
-        """Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
-        that is up, and a plain delivery, whose agent never reports."""
+    def _without_waiting(self, tasks: list[Task], now: datetime) -> tuple[list[Task], set[str]]:
+        """(those that are lost, keys of those of them that an agent which went away had not fetched).
+
+        Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
+        that is up, and a plain delivery, whose agent never reports.
+        """
         going_on = [task for task in tasks if self._config(task).agent_delivery == "plain" and not task.held_by_person]
-        present: dict[tuple[str, str], Standing | None] = {}
+        known: dict[tuple[str, str], tuple[Presence, Standing | None]] = {}
+        unfetched: set[str] = set()
         for task in tasks:
             agent = (task.org_id, task.head_agent_subject_id)
-            if task.status == TaskStatus.DISPATCHED and agent not in present:
-                is_up = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence is Presence.PRESENT
-                present[agent] = wire().deliveries_of(subjects.agent_token(*agent)) if is_up else None
-        for task in tasks:
-            stands = present.get((task.org_id, task.head_agent_subject_id)) if task.status == TaskStatus.DISPATCHED else None
+            if task.status != TaskStatus.DISPATCHED:
+                continue
+            if agent not in known:
+                presence = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence
+                seen = presence is not Presence.UNKNOWN
+                known[agent] = (presence, wire().deliveries_of(subjects.agent_token(*agent)) if seen else None)
+            presence, stands = known[agent]
             # Beyond what is stored: of a stream that is gone. Up to what was delivered: the agent had it, and said nothing.
             if stands and stands.delivered < task.delivery_seq <= stands.stored:
-                going_on.append(task)
+                if presence is Presence.PRESENT:
+                    going_on.append(task)
+                else:
+                    unfetched.add(task.key)
         for task in going_on:
             self.holds.extend([ids.assignment_id(task.key, task.attempt)], now=now, lease_seconds=self._config(task).lease_seconds)
         spared = {task.key for task in going_on}
-        return [task for task in tasks if task.key not in spared]
+        return [task for task in tasks if task.key not in spared], unfetched
 
-    def _take_from(self, tasks: list[Task], now: datetime) -> int:
-        moves: list[Move] = []
+    def _take_from(self, tasks: list[Task], unfetched: set[str], now: datetime) -> int:
         before = {task.key: (task.head_agent_subject_id, task.attempt, task.delivery_seq) for task in tasks}
-        for task in tasks:
-            silent = f"{task.head_agent_subject_id} was not heard of for {self._lease(task):g} s (attempt {task.attempt})"
-            if task.attempt >= task.max_attempts:
-                moves.append(Move(task=task, end=TaskStatus.FAILED, reason=f"{silent}; that was the last attempt", actor=ACTOR))
-            else:
-                again = now + backoff(self._config(task), task.attempt)
-                moves.append(back_to_queue(task, reason=silent, actor=ACTOR, not_before=again, excluded="lost"))
+        moves = after_loss(tasks, unfetched, config_of=self._config_of, lease_of=self._lease, actor=ACTOR, now=now)
         won = self.store.move_many(moves, now=now)
         observe.REPAIRS.inc("lapsed", by=len(won))
         self.agent_queue.withdraw([before[key][2] for key in won])

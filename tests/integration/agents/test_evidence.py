@@ -1,0 +1,143 @@
+"""From the end of an attempt to evidence, a breaker, and back: on every store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from apps.agents.breaker import BreakerBoard, State
+from apps.agents.models import Evidence
+from apps.agents.records import AgentBook
+from apps.core import clock, events
+from apps.messaging.envelope import ReportKind
+from apps.tasks import attempts
+from apps.tasks.events import TasksMoved
+from apps.tasks.models import Assignment
+from apps.tasks.steering import cancel, requeue
+from tests.factories import make_org
+
+pytestmark = pytest.mark.store
+
+
+def outcomes() -> dict[str, str]:
+    return dict(Evidence.objects.values_list("id", "outcome"))
+
+
+def breaker(floor, agent: str = "ada") -> State:
+    found = BreakerBoard(floor.org_id).all(now=floor.now).get(agent)
+    return found.state(floor.now) if found else State.CLOSED
+
+
+def work(floor, *names: str) -> None:
+    floor.beat("ada")
+    floor.queue(*names)
+    floor.dispatch()
+
+
+def test_each_end_of_an_attempt_is_evidence_of_its_kind(floor):
+    floor.hire("ada", "bo")
+    floor.beat("ada", "bo")
+    floor.queue("done", "broken", "again", "no", "silent", "off", "back")
+    floor.dispatch()
+    agents = {name: floor.agent_of(name) for name in ("done", "broken", "again", "no", "silent")}
+    floor.later(3)
+    floor.completes("done")
+    floor.fails("broken")
+    floor.fails("again", retryable=True)
+    floor.says("no", kind=ReportKind.DECLINED, reason="not mine")
+    cancel(floor.task("off"), actor="op", reason="", now=floor.now)
+    requeue(floor.task("back"), actor="op", reason="", now=floor.now)
+    floor.runs("silent")
+    floor.silence()
+    assert outcomes() == {
+        "acme/done#1": "completed", "acme/broken#1": "failed", "acme/again#1": "failed", "acme/no#1": "declined",
+        "acme/silent#1": "lost",
+    }  # fmt: skip
+    row = Evidence.objects.get(pk="acme/done#1")
+    assert (row.agent, row.seconds, row.excused) == (agents["done"], 3.0, False)
+
+
+def test_an_agent_cannot_pass_a_failure_off_as_something_else(floor):
+    floor.hire("ada")
+    work(floor, "t1")
+    floor.says("t1", kind=ReportKind.FAILED, error="ada declined: declined on the last of was not heard of for 20 s", retryable=True)
+    assert outcomes() == {"acme/t1#1": "failed"}
+
+
+def test_promises_go_with_the_evidence(floor):
+    floor.hire("ada")
+    work(floor, "t1")
+    decision = {"promise": {"price": 2, "eta_s": 10.5, "confidence": 0.8}}
+    Assignment.objects.filter(pk="acme/t1#1").update(strategy="auction", decision=decision)
+    floor.completes("t1")
+    row = Evidence.objects.get()
+    assert (row.promised_price, row.promised_eta_s, row.promised_confidence) == (2.0, 10.5, 0.8)
+
+
+def test_what_was_not_told_is_found_in_the_history_once(floor, monkeypatch):
+    floor.hire("ada")
+    work(floor, "t1", "t2")
+    monkeypatch.setattr(events, "_handlers", {**events._handlers, TasksMoved: []})
+    floor.completes("t1")
+    monkeypatch.undo()
+    floor.completes("t2")
+    assert set(outcomes()) == {"acme/t2#1"}
+    later = clock.now() + timedelta(minutes=1)  # transitions are numbered by the real clock
+    assert attempts.catch_up(now=later) == 1
+    assert set(outcomes()) == {"acme/t1#1", "acme/t2#1"}
+    assert attempts.catch_up(now=later + timedelta(minutes=1)) == 0
+
+
+def test_an_agent_that_fails_again_and_again_gets_nothing_until_it_has_cooled_then_one_task(floor):
+    make_org("acme", breaker_failures=3)
+    floor.hire("ada")
+    names = [f"t{n}" for n in range(3)]
+    work(floor, *names)
+    floor.fails(*names)
+    assert breaker(floor) is State.OPEN
+    work(floor, "w1", "w2")
+    assert {floor.task(name).status for name in ("w1", "w2")} == {"queued"}
+    floor.later(31)
+    floor.beat("ada")
+    floor.dispatch()
+    assert sorted(floor.task(name).status for name in ("w1", "w2")) == ["dispatched", "queued"]
+    [probe] = [name for name in ("w1", "w2") if floor.task(name).status == "dispatched"]
+    floor.dispatch()
+    floor.completes(probe)
+    assert breaker(floor) is State.CLOSED
+    floor.dispatch()
+    assert {floor.task(name).status for name in ("w1", "w2")} == {"completed", "dispatched"}
+
+
+def test_the_breaker_is_the_same_after_redis_lost_everything(floor, redis):
+    make_org("acme", breaker_failures=2)
+    floor.hire("ada")
+    work(floor, "t1", "t2")
+    floor.fails("t1", "t2")
+    before = BreakerBoard("acme").all(now=floor.now)
+    redis.flushall()
+    assert BreakerBoard("acme").all(now=floor.now) == before
+    assert breaker(floor) is State.OPEN
+
+
+def test_while_one_cools_the_others_work_on(floor):
+    make_org("acme", breaker_failures=1)
+    floor.hire("ada", "bo")
+    work(floor, "t1")
+    floor.fails("t1")
+    floor.beat("ada", "bo")
+    floor.queue("t2", "t3")
+    floor.dispatch()
+    assert {floor.agent_of("t2"), floor.agent_of("t3")} == {"bo"}
+    barred = Assignment.objects.get(pk="acme/t2#1").decision["barred"]
+    assert "circuit breaker open" in str(barred)
+
+
+def test_an_operator_may_have_it_forgotten(floor):
+    make_org("acme", breaker_failures=1)
+    floor.hire("ada")
+    work(floor, "t1")
+    floor.fails("t1")
+    AgentBook("acme", by="olga", now=floor.later(1)).reset_breaker("ada", "mended")
+    assert breaker(floor) is State.CLOSED
