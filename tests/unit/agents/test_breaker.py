@@ -76,7 +76,7 @@ def test_what_was_given_before_it_cooled_says_nothing():
 def test_an_agent_that_dies_with_eight_tasks_has_failed_once():
     assert after(*[ended("lost", 20 + n / 10) for n in range(8)]).until is None
     deaths = [ended("lost", 100 * death + n / 10) for death in range(3) for n in range(8)]
-    assert after(*deaths).state(at(230)) is State.OPEN
+    assert after(*deaths).state(at(229)) is State.OPEN
 
 
 def test_deaths_that_a_task_is_to_blame_for_are_excused_whichever_of_its_victims_says_so():
