@@ -53,9 +53,9 @@ class End:
 def outcome_of(move: End, agent: str) -> Outcome | None:
     """How the attempt of `agent` ended with this move; None when it did not, or for no reason of the agent's (cancelled,
     expired, taken back by an operator, never published)."""
-    if move.actor.startswith("person:"):
-        return None  # a person's work is nobody's evidence
     verified = move.old == S.AWAITING_VERIFICATION
+    if move.actor.startswith("person:") and not verified:
+        return None  # a person's work is nobody's evidence
     if move.old not in IN_FLIGHT and not verified:
         return None
     if move.new == S.COMPLETED:
