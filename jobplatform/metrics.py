@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Min
 from django.http import HttpResponse
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.utils import OpenApiTypes, extend_schema
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -42,6 +43,16 @@ class MetricsToken(BaseAuthentication):
         if not known or scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), known.encode()):
             return None
         return Principal(org_id="", role=OPERATOR, subject_id="", key_id="metrics", name="METRICS_TOKEN"), "metrics"
+
+
+class MetricsTokenScheme(OpenApiAuthenticationExtension):
+    """How it reads in the OpenAPI document."""
+
+    target_class = MetricsToken
+    name = "metricsToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "The platform's METRICS_TOKEN."}
 
 
 class Metrics(APIView):
