@@ -45,7 +45,7 @@ def rule_of(schedule: Schedule) -> Rule:
         every=timedelta(seconds=schedule.every_seconds) if schedule.every_seconds else None,
         at=schedule.at,
         timezone=schedule.timezone,
-        anchor=schedule.starts_at or schedule.created_at,
+        anchor=schedule.starts_at or schedule.created_at.replace(microsecond=0),
         ends_at=schedule.ends_at,
         name=str(schedule),
         jitter=timedelta(seconds=schedule.jitter_seconds),
@@ -94,6 +94,8 @@ def check(schedule: Schedule, *, now: datetime) -> None:
             rule_of(schedule).check()
         except BadRule as error:
             wrong("cron", "bad_cron", str(error))
+    if schedule.at and schedule.pk is None and schedule.at <= now:
+        wrong("at", "past", "must be in the future")
     if schedule.starts_at and schedule.ends_at and schedule.ends_at <= schedule.starts_at:
         wrong("ends_at", "out_of_range", "must be after starts_at")
     _check_entry(schedule, wrong, problems)
@@ -112,6 +114,8 @@ def _check_entry(schedule: Schedule, wrong: Any, problems: list[Problem]) -> Non
             wrong(f"entry.task_completion_timeline.{name}", "server_owned", "a fixed time fits one firing only; see due_after_seconds")
     if problems:
         return
+    if len(named) == len(schedule.entry):
+        schedule.entry = named  # one name for each field, whoever changes it later
     try:
         found = entry_of(schedule, clock.from_ms(0) + timedelta(days=20_000))
     except Invalid as error:
@@ -221,7 +225,8 @@ def delete(schedule: Schedule, *, by: str, now: datetime) -> None:
 def _aim(schedule: Schedule, now: datetime) -> None:
     """At the first time from now on."""
     rule = rule_of(schedule)
-    planned = rule.after(now - timedelta(milliseconds=1)) if schedule.enabled else None
+    # A start that is given is a time to fire; the making of an interval is not, its first time is one interval later.
+    planned = rule.after(now - timedelta(milliseconds=1) if schedule.starts_at else now) if schedule.enabled else None
     schedule.next_planned_at = planned
     schedule.next_fire_at = rule.fire_at(planned) if planned else None
 

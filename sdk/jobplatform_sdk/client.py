@@ -25,6 +25,7 @@ from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
+from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
 from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
@@ -32,7 +33,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client(AdminCalls):
+class Client(AdminCalls, Operating):
     def __init__(
         self,
         url: str | None = None,
@@ -137,6 +138,15 @@ class Client(AdminCalls):
     def sub_tasks(self, parent_id: str, *, limit: int | None = None, page_size: int = 100, **filters: Any) -> Iterator[Task]:
         """The parts of a task, newest first; filters as in `tasks`."""
         pages = calls.Pages(filters, limit=limit, page_size=page_size, path=calls.path_of(parent_id, "sub-tasks"))
+        while call := pages.next_call():
+            yield from pages.take(self._ask(call))
+
+    def dead_letters(self, *, limit: int | None = None, page_size: int = 100, **filters: Any) -> Iterator[DeadLetter]:
+        """Tasks that failed or expired and wait for somebody to look; the last that ended first.
+
+        filters: kind (one or a list), agent, job_space, state, from_, to, q (beginning of the id).
+        """
+        pages = LetterPages(calls.plain(filters), limit=limit, page_size=page_size)
         while call := pages.next_call():
             yield from pages.take(self._ask(call))
 

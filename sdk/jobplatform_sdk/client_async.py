@@ -22,6 +22,7 @@ from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
+from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_streams import Following
 from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
@@ -29,7 +30,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class AsyncClient(AdminCalls):
+class AsyncClient(AdminCalls, Operating):
     def __init__(
         self,
         url: str | None = None,
@@ -109,6 +110,12 @@ class AsyncClient(AdminCalls):
         while call := pages.next_call():
             for task in pages.take(await self._ask(call)):
                 yield task
+
+    async def dead_letters(self, *, limit: int | None = None, page_size: int = 100, **filters: Any) -> AsyncIterator[DeadLetter]:
+        pages = LetterPages(calls.plain(filters), limit=limit, page_size=page_size)
+        while call := pages.next_call():
+            for letter in pages.take(await self._ask(call)):
+                yield letter
 
     async def summary(self) -> dict[str, int]:
         return await self._ask(calls.summary())

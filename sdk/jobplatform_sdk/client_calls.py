@@ -256,8 +256,17 @@ def summary() -> Call[dict[str, int]]:
     return Call(method="GET", path=f"{TASKS}/summary", read=lambda answer: read_counts(answer.json()))
 
 
+def plain(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """`from_` stands for a filter whose name Python keeps for itself."""
+    return {name.rstrip("_"): value for name, value in filters.items()}
+
+
 class Pages:
     """The way through a list of tasks, page after page."""
+
+    @staticmethod
+    def read(answer: Answer) -> Page:
+        return read_page(answer.json())
 
     def __init__(self, filters: Mapping[str, Any], *, limit: int | None, page_size: int, path: str = TASKS) -> None:
         self._path = path
@@ -277,7 +286,7 @@ class Pages:
         params = [*self._params, ("limit", str(int(min(self._page_size, self._left))))]
         if self._cursor:
             params.append(("cursor", self._cursor))
-        return Call(method="GET", path=self._path, params=tuple(params), read=lambda answer: read_page(answer.json()))
+        return Call(method="GET", path=self._path, params=tuple(params), read=self.read)
 
     def take(self, page: Page) -> Sequence[Task]:
         tasks = page.tasks[: int(min(self._left, len(page.tasks)))]

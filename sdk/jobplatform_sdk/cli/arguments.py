@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
+from jobplatform_sdk.cli.arguments_operating import operating
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
 
@@ -26,6 +27,9 @@ Examples:
   jobctl watch
   jobctl tasks --open
   jobctl show t-1
+  jobctl schedule create nightly --goal "Tidy up" --intent "every night" --cron "30 2 * * *"
+  jobctl dead
+  jobctl act cancel --prefix test- --dry-run
 
 With --json the output is for programs: one JSON document, or one per line where there are many, and nothing else.
 Exit status: 0 fine, 1 a task did not complete, 2 wrong usage, 3 the platform said no, 4 it could not be reached.
@@ -38,6 +42,7 @@ SUBMIT_MORE = """\
 Examples:
   jobctl submit --goal "Count the words" --intent "a first task" --payload '{"text": "to be or not to be"}'
   jobctl submit --file task.json --task-id nightly-2026-11-22 --wait 600
+  jobctl submit --goal "Send the letters" --intent "at night" --in 8h
   jobctl submit --goal "Tidy up" --intent "weekly" --set task_execution_mode=manual --json
 
 A task submitted again under the same --task-id is the same task: repeating a command that was interrupted is safe.
@@ -162,6 +167,7 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
     add("inbox", "what you have to do and to decide", INBOX_MORE)
+    operating(add, moment, instant, _new, _common)
     return top
 
 
@@ -185,6 +191,9 @@ def _submit(to: argparse.ArgumentParser) -> None:
     to.add_argument("--payload", metavar="JSON|@FILE", help="JSON object for the agent, or @ and a file that holds it")
     to.add_argument("--space", metavar="ID", help="job space: whose agents may do it")
     to.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of an entry; VALUE is JSON or text")
+    delay = to.add_mutually_exclusive_group()
+    delay.add_argument("--at", type=instant, metavar="TIME", help="not before this time")
+    delay.add_argument("--in", type=duration, dest="delay", metavar="DURATION", help="not before so long from now: 90s, 15m, 24h, 7d")
     to.add_argument("--file", metavar="FILE", help="a whole task entry as JSON (- for standard input); the flags above override it")
     to.add_argument(
         "--wait", type=seconds, nargs="?", const=float("inf"), metavar="SECONDS", help="wait until the task has ended, at most so long"
@@ -213,6 +222,8 @@ def _tasks(to: argparse.ArgumentParser) -> None:
     to.add_argument("--priority-min", type=int, metavar="N")
     to.add_argument("--priority-max", type=int, metavar="N")
     to.add_argument("--prefix", metavar="TEXT", help="task ids that begin so")
+    to.add_argument("--schedule", metavar="NAME", help="fired by this schedule")
+    to.add_argument("--retry-of", metavar="ID", help="that do this one again")
     to.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")
 
 
@@ -225,8 +236,18 @@ def seconds(text: str) -> float:
 
 def moment(text: str) -> datetime:
     """A time, or how long ago."""
-    age = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if age:
-        return datetime.now(UTC) - timedelta(seconds=int(age[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[age[2]])
-    at = datetime.fromisoformat(text)
-    return at.astimezone(UTC)
+    return datetime.now(UTC) - duration(text) if _AGE.fullmatch(text) else instant(text)
+
+
+def duration(text: str) -> timedelta:
+    if not (found := _AGE.fullmatch(text)):
+        raise ValueError
+    return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]])
+
+
+def instant(text: str) -> datetime:
+    """Local when it names no zone."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+_AGE = re.compile(r"(\d{1,9})([smhd])")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
-from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, json_text, status_text
+from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, duration, json_text, status_text
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_errors import Refused
 from jobplatform_sdk.client_values import OPEN, HistoryItem, Task
@@ -23,7 +24,7 @@ def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         limit=options.limit + 1 if options.limit else None,
         status=list(dict.fromkeys(statuses)), agent=options.agent, job_space=options.space, submitter=options.submitter,
         created_from=options.since, created_to=options.until, priority_min=options.priority_min, priority_max=options.priority_max,
-        q=options.prefix,
+        q=options.prefix, schedule=options.schedule, retry_of=options.retry_of,
     )  # fmt: skip
     shown = itertools.islice(found, options.limit or None)
     if screen.json:
@@ -49,6 +50,8 @@ def _status(task: Task) -> Text:
     text = status_text(task.status)
     if task.status == "running" and task.progress:
         text.append(f" {task.progress:.0f}%")
+    elif task.status == "queued" and task.times.not_before and task.times.not_before > datetime.now(UTC):
+        text.append(f" in {duration((task.times.not_before - datetime.now(UTC)).total_seconds())}")
     return text
 
 
@@ -84,6 +87,8 @@ def _facts(task: Task) -> list[tuple[str, str]]:
         ("goal", task.goal),
         ("intent", task.intent),
         ("submitter", task.submitter_subject_id),
+        ("retry of", str(task.data.get("retry_of") or "")),
+        ("schedule", str(task.data.get("schedule_id") or "")),
         ("space", task.job_space_id),
         ("mode", task.execution_mode if task.execution_mode != "auto" else ""),
         ("priority", priority),

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import admin, arguments, looking, submitting, watching
+from jobplatform_sdk.cli import admin, arguments, looking, operating, scheduling, submitting, watching
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -28,6 +28,12 @@ COMMANDS = {
     "assign": looking.steer,
     "verify": looking.steer,
     "inbox": looking.inbox,
+    "dead": operating.dead,
+    "retry": operating.retry,
+    "discard": operating.discard,
+    "act": operating.act,
+    "actions": operating.actions,
+    "schedule": scheduling.schedule,
 }
 
 LASTING = {"bulk", "watch"}

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,18 +49,26 @@ def submit(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 
 
 def _entry(options: argparse.Namespace) -> dict[str, Any]:
-    """The file's entry, overridden by the flags."""
+    entry = entry_given(options, needed=True, task_id=options.task_id)
+    start = options.at or (datetime.now(UTC) + options.delay if options.delay is not None else None)
+    if start is not None:
+        timeline = entry.get("task_completion_timeline") or {}
+        entry["task_completion_timeline"] = {**timeline, "not_before": start.isoformat()}
+    return entry
+
+
+def entry_given(options: argparse.Namespace, *, needed: bool, task_id: str | None = None) -> dict[str, Any]:
+    """The file's entry, overridden by the flags. `needed`: with a goal and an intent, or a ValueError."""
     entry = _object(_read(options.file), "the entry") if options.file else {}
     if entry.get("type") == "task" and isinstance(entry.get("data"), dict):
         entry = entry["data"]
     entry = {SHORT_NAMES.get(name, name): value for name, value in entry.items()}
     given = {
-        "task_goal": options.goal, "task_intent": options.intent, "task_priority_value": options.priority, "task_id": options.task_id,
+        "task_goal": options.goal, "task_intent": options.intent, "task_priority_value": options.priority, "task_id": task_id,
         "job_space_id": options.space,
     }  # fmt: skip
     if options.payload is not None:
-        text = options.payload
-        given["task_job_submission_data"] = _object(_read(text[1:]) if text.startswith("@") else text.encode(), "--payload")
+        given["task_job_submission_data"] = object_given(options.payload, "--payload")
     for one in options.set:
         name, equals, value = one.partition("=")
         if not equals or not name:
@@ -67,9 +76,14 @@ def _entry(options: argparse.Namespace) -> dict[str, Any]:
         given[SHORT_NAMES.get(name, name)] = _json_or_text(value)
     entry |= {name: value for name, value in given.items() if value is not None}
     missing = [flag for flag, name in (("--goal", "task_goal"), ("--intent", "task_intent")) if name not in entry]
-    if missing:
-        raise ValueError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed (see jobctl submit --help)")
+    if needed and missing:
+        raise ValueError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed (see jobctl {options.command} --help)")
     return entry
+
+
+def object_given(text: str, what: str) -> dict[str, Any]:
+    """JSON, or @ and a file that holds it."""
+    return _object(_read(text[1:]) if text.startswith("@") else text.encode(), what)
 
 
 def _read(name: str) -> bytes:

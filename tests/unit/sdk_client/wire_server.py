@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has gone; that is its right
             self.close_connection = True
 
-    do_GET = do_POST = _any
+    do_GET = do_POST = do_PATCH = do_DELETE = _any
 
     def log_message(self, *_: Any) -> None:
         pass
