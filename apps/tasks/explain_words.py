@@ -1,0 +1,111 @@
+"""One sentence for each thing that was decided about a task. Plain functions of rows; what users wrote stays as it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from apps.agents.market.records import Auction
+from apps.core import clock
+from apps.dsl.models import PolicyRun
+from apps.dsl.policies import POLICIES, Hook
+from apps.tasks.models import Assignment, Decision, Task, Transition
+from apps.tasks.states import TaskStatus
+
+LONGEST = 400
+S = TaskStatus
+ENDED = {S.COMPLETED: "Completed", S.FAILED: "Failed", S.REJECTED: "Rejected", S.CANCELLED: "Cancelled", S.EXPIRED: "Expired"}
+
+
+def policy(run: PolicyRun) -> str:
+    script = f"{run.script_id}@{run.script_version}" if run.script_version else run.script_id
+    if run.error:
+        return _sentence(f"The {_spoken(run.hook)} policy {script} gave no answer ({run.error}): {POLICIES[Hook(run.hook)].on_error}")
+    said = run.output or {}
+    reason = _because(said.get("reason"))
+    match run.hook:
+        case Hook.APPROVAL:
+            verdict = {True: "approved it", False: "refused it"}.get(said.get("accepted"), "left it to a person")
+            return _sentence(f"{script} {verdict}{reason}")
+        case Hook.PRIORITY:
+            return _sentence(f"{script} set the priority to {said.get('priority')}{reason}")
+        case Hook.AUCTION_INPUT:
+            return _sentence(f"{script} set the terms of the auction{reason}")
+        case _:
+            return _sentence(f"{script} picked {said.get('head_agent_subject_id')}{reason}")
+
+
+def auction(row: Auction) -> str:
+    who = "The org's auction service" if row.source == "service" else f"An auction among {_many(row.called, 'candidate')}"
+    if row.winner:
+        pays = f", pays {row.pays:g}" if row.pays is not None and row.pays != row.price else ""
+        price = f" at {row.price:g}{pays}" if row.price is not None else ""
+        of = f" of {_many(row.bids, 'bid')}" if row.bids else ""
+        return _sentence(f"{who} went to {row.winner}{price}{of}{_because(row.because)}")
+    return _sentence(f"{who} found nobody ({row.outcome.replace('_', ' ')}){_because(row.because)}")
+
+
+def decision(row: Decision) -> str:
+    return _sentence(f"{_spoken(row.kind).capitalize()}: {row.outcome.replace('_', ' ')} by {row.actor}{_because(row.because)}")
+
+
+def assignment(row: Assignment) -> str:
+    made = row.decision
+    pool = f" from {_many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
+    stale = "; the role service's last answer was used" if (made.get("roles") or {}).get("stale") else ""
+    return _sentence(f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}{stale}")
+
+
+def transition(row: Transition) -> str:
+    moved = f"{_spoken(row.old)} → {_spoken(row.new)}" if row.old else f"Came in as {_spoken(row.new)}"
+    return _sentence(f"{moved}{_because(row.reason)} ({row.actor})")
+
+
+def whole(task: Task, waiting: dict[str, Any] | None, *, now: datetime) -> str:
+    """Where it is and why."""
+    status = S(task.status)
+    if status in ENDED:
+        took = f" after {_span(task.created_at, task.finished_at)}" if task.finished_at else ""
+        by = f" by {task.head_agent_subject_id}" if task.head_agent_subject_id and status == S.COMPLETED else ""
+        tries = f", in attempt {task.attempt}" if task.attempt > 1 else ""
+        why = _because(task.reason) if status != S.COMPLETED else ""
+        return _sentence(f"{ENDED[status]}{by}{took}{tries}{why}")
+    if waiting is None:
+        return _sentence(f"It is {_spoken(status)}")
+    if status in (S.DISPATCHED, S.RUNNING, S.ASSIGNED):
+        since = task.started_at or task.dispatched_at or task.assigned_at
+        for_ = f" for {_span(since, now)}" if since else ""
+        doing = "works on it" if status == S.RUNNING else "was given it"
+        progress = f", {task.progress:g} % done" if task.progress else ""
+        return _sentence(f"{task.head_agent_subject_id} {doing}{for_}, attempt {task.attempt} of {task.max_attempts}{progress}")
+    held = f": {'; '.join(waiting['held_by'])}" if waiting["held_by"] else ""
+    place = ""
+    if waiting.get("position") is not None:
+        place = f", {'next' if not waiting['position'] else str(waiting['position']) + ' before it'} in its job space"
+    return _sentence(f"Waits for {waiting['for']}{place}{held}")
+
+
+def _because(text: Any) -> str:
+    return f": {text}" if isinstance(text, str) and text else ""
+
+
+def _spoken(word: str) -> str:
+    return str(word).replace("_", " ")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _span(since: datetime, until: datetime) -> str:
+    seconds = max(0, clock.to_ms(until) - clock.to_ms(since)) / 1000
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _sentence(text: str) -> str:
+    """One line that ends like one."""
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    return line if line.endswith((".", "…", "?", "!")) else f"{line}."
