@@ -82,7 +82,7 @@ def _agent(task: Task, config: OrgConfig, now: datetime) -> dict[str, Any]:
         "per_minute": place.per_minute,
         "estimate_s": estimate,
         "estimate_why": why,
-        "candidates": _shown(pool, task) if pool is not None else None,
+        "candidates": pool_shown(pool, task) if pool is not None else None,
     }
 
 
@@ -98,7 +98,7 @@ def _crowded(pool: CandidatePool) -> list[str]:
     return [f"no candidate takes work now: {', '.join(f'{name} ({why})' for name, why in list(pool.barred.items())[:5])}"]
 
 
-def _shown(pool: CandidatePool, task: Task) -> dict[str, Any]:
+def pool_shown(pool: CandidatePool, task: Task) -> dict[str, Any]:
     """The pool as it is now."""
     eligible = pool.eligible[:CANDIDATES_SHOWN]
     return {

@@ -19,6 +19,10 @@ FORGET_SECONDS = 86_400
 class RoundRobinStrategy:
     name = "round_robin"
 
+    def __init__(self, *, remembers: bool = True) -> None:
+        """Without remembering, whose turn it is stays as it was."""
+        self._remembers = remembers
+
     def choose_many(self, asked: Sequence[TaskFacts], pool: CandidatePool, setting: Setting) -> Steps:
         name = redis.key("turn", asked[0].org_id, pool.lane)
         last = before = redis.client().get(name) or ""
@@ -29,7 +33,7 @@ class RoundRobinStrategy:
             if isinstance(outcome, Choice):
                 last = outcome.candidate.subject_id
             outcomes[facts.key] = outcome
-        if last != before:
+        if self._remembers and last != before:
             redis.client().set(name, last, ex=FORGET_SECONDS)
         return outcomes
         yield  # asks nobody
