@@ -74,7 +74,7 @@ class ScriptBook:
         kept = self._scripts
         scripts = {pk: kept[pk] for pk in keys if pk in kept}
         unread = keys - scripts.keys()
-        missing = {row.id: _script(row) for row in PolicyScript.objects.filter(id__in=unread)} if unread else {}
+        missing = {row.id: script_of(row) for row in PolicyScript.objects.filter(id__in=unread)} if unread else {}
         with self._lock:
             if sum(len(script.source) for script in self._scripts.values()) > SOURCE_CHARACTERS:
                 self._scripts = {}
@@ -82,7 +82,7 @@ class ScriptBook:
         return {**scripts, **missing}
 
 
-def _script(row: PolicyScript) -> Script:
+def script_of(row: PolicyScript) -> Script:
     return Script(id=row.id, script_id=row.script_id, version=row.version, hook=Hook(row.hook), source=row.source, sha256=row.sha256)
 
 

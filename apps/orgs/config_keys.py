@@ -182,6 +182,14 @@ class Key:
     secret: bool
     """Write-only: no answer, log or audit row shows the value."""
 
+    @property
+    def reaches_out(self) -> bool:
+        """It says who outside is called, or with which secret."""
+        rule = self.rule
+        while isinstance(rule, (OrNull, ListOf)):
+            rule = rule.rule if isinstance(rule, OrNull) else rule.each
+        return self.secret or isinstance(rule, (Url, OpenHost))
+
     def shown(self, value: Any) -> Any:
         return "(secret)" if self.secret and value is not None else value
 

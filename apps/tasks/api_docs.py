@@ -180,7 +180,8 @@ PROBLEM = _object(
 
 def _errors(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
     said = {
-        400: "not JSON, or a bad query", 404: "no such task in this org", 409: "conflicts with the present state",
+        400: "not JSON, or a bad query", 403: "not for this key's role", 404: "no such task in this org",
+        409: "conflicts with the present state",
         422: "every problem, by field",
         429: "more new tasks a minute, or open tasks, than the org may have; see Retry-After",
         503: "a store is away, or too many requests wait here; see Retry-After",
@@ -340,7 +341,7 @@ GET: dict[str, Any] = {
 }
 EVENTS: dict[str, Any] = {
     "tags": TAGS,
-    "operation_id": "explain_task",
+    "operation_id": "task_history",
     "summary": "Everything that happened to a task, and why",
     "description": "Policy runs with their answers, choices of an agent with what was seen, agents' reports, and moves, in order.",
     "responses": {

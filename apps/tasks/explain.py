@@ -95,7 +95,8 @@ def _policy(run: PolicyRun) -> dict[str, Any]:
     return _step(
         "policy", run, explain_words.policy(run), hook=run.hook,
         script_id=run.script_id, script_version=run.script_version, script_sha256=run.script_sha256,
-        input=run.input, output=run.output, error=run.error, duration_us=run.duration_us, place=run.place, config_version=run.config_version,
+        input=run.input, output=run.output, error=run.error, duration_us=run.duration_us, place=run.place,
+        config_version=run.config_version,
     )  # fmt: skip
 
 

@@ -11,8 +11,10 @@ from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig
 from apps.tasks.models import Task
-from apps.tasks.standing import standing
+from apps.tasks.standing import paused_by, standing
 from apps.tasks.states import TaskStatus
+
+__all__ = ["paused_by", "pool_shown", "waiting"]
 
 CANDIDATES_SHOWN = 50
 S = TaskStatus

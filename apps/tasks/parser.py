@@ -33,7 +33,7 @@ TEXT_LENGTH = 64 * 1024
 TASK_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:@+=~,-]{{0,{ID_LENGTH - 1}}}")
 TASK_ID_RULE = f"1 to {ID_LENGTH} of A-Z a-z 0-9 and _ . : @ + = ~ , - and must start with a letter, a digit or _"
 SUBJECTS_MAX = 1000
-RESERVED_IDS = frozenset({"actions", "bulk", "stream", "summary"})
+RESERVED_IDS = frozenset({"actions", "bulk", "simulate", "stream", "summary"})
 """Names of the API beside `/api/v1/tasks/{task_id}`."""
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

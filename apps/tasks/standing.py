@@ -86,6 +86,8 @@ def _crowded(task: Task, config: OrgConfig, now: datetime) -> str:
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
     except PlatformError as error:
         return f"no room: the candidates are not known: {error.sentence}"
+    if pool.unknown:
+        return pool.unknown
     if pool.free:
         return ""
     if pool.eligible:

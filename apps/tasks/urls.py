@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.tasks import api, api_bulk, api_bulk_actions, api_dead_letters, api_people, api_queue, api_schedules, api_streams
+from apps.tasks import (
+    api, api_bulk, api_bulk_actions, api_dead_letters, api_explain, api_people, api_queue, api_schedules, api_streams,
+)  # fmt: skip
 
 urlpatterns = [
     path("internal/process-task", api.ProcessTask.as_view()),
@@ -28,8 +30,10 @@ urlpatterns = [
     path("api/v1/schedules/<str:name>/pause", api_schedules.Pause.as_view()),
     path("api/v1/schedules/<str:name>/resume", api_schedules.Resume.as_view()),
     path("api/v1/schedules/<str:name>/run", api_schedules.RunNow.as_view()),
+    path("api/v1/tasks/simulate", api_explain.Simulate.as_view()),
     path("api/v1/tasks/<str:task_id>", api.OneTask.as_view()),
     path("api/v1/tasks/<str:task_id>/sub-tasks", api.SubTasks.as_view()),
+    path("api/v1/tasks/<str:task_id>/explain", api_explain.Explain.as_view()),
     path("api/v1/tasks/<str:task_id>/events", api.Events.as_view()),
     path("api/v1/tasks/<str:task_id>/stream", api_streams.TaskStream.as_view()),
     path("api/v1/tasks/<str:task_id>/priority", api_queue.Priority.as_view()),

@@ -38,7 +38,7 @@ from jobplatform_sdk.client_values import (
 T = TypeVar("T")
 
 TASKS = "/api/v1/tasks"
-RESERVED_IDS = frozenset({"actions", "bulk", "stream", "summary"})
+RESERVED_IDS = frozenset({"actions", "bulk", "simulate", "stream", "summary"})
 """Names beside `/api/v1/tasks/{task_id}`: no task can have them."""
 WAIT_MAX = 30.0
 LOOK_AGAIN_SECONDS = 30.0
