@@ -34,7 +34,7 @@ from apps.dsl.policies import POLICIES, Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import executor, explain_waiting, intake
-from apps.tasks.entries import TaskEntry
+from apps.tasks.entries import ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
 
@@ -227,7 +227,7 @@ def _resolve(task: Task, config: OrgConfig, pool: CandidatePool, runner: PolicyR
         AuctionStrategy(runner), PlanRetrieveStrategy(runner), StaticStrategy(), LeastLoadedStrategy(), RoundRobinStrategy(remembers=False),
     )  # fmt: skip
     resolver = HeadAgentResolver(config, floor=floor, strategies={strategy.name: strategy for strategy in strategies})
-    return resolver.resolve_many([executor._facts(task)], pool, now=now)[0]
+    return resolver.resolve_many([executor.facts_of(task)], pool, now=now)[0]
 
 
 def _auction(questions: Sequence[Question], *, asked: bool) -> dict[str, Any] | None:
@@ -265,7 +265,8 @@ def _told(task: Task, found: Mapping[str, Any]) -> tuple[str, str]:
     before = found["queue"]["position"]
     place = "next in its job space" if not before else f"behind {before} in its job space"
     if choice["found"]:
-        then = f"{place}, and {choice['winner']} would get it ({choice['strategy']}): {choice['because']}"
+        gets = "would be proposed to a person" if task.execution_mode == ExecutionMode.HYBRID else "would get it"
+        then = f"{place}, and {choice['winner']} {gets} ({choice['strategy']}): {choice['because']}"
         outcome = "assigned"
     elif found["auction"] and not found["auction"]["asked"]:
         called = len(found["auction"].get("called", ()))

@@ -5,7 +5,15 @@ from __future__ import annotations
 from django.urls import path
 
 from apps.tasks import (
-    api, api_bulk, api_bulk_actions, api_dead_letters, api_explain, api_people, api_queue, api_schedules, api_streams,
+    api,
+    api_bulk,
+    api_bulk_actions,
+    api_dead_letters,
+    api_explain,
+    api_people,
+    api_queue,
+    api_schedules,
+    api_streams,
 )  # fmt: skip
 
 urlpatterns = [
