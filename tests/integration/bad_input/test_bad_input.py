@@ -54,6 +54,12 @@ ENDPOINTS = {
             valid=lambda: make_entry(task_id="t1"),
             carry=lambda value: make_entry(task_id="t1", task_contracts_map={"free": value}),
         ),
+        Endpoint(
+            path="/api/v1/tasks/simulate",
+            valid=submission,
+            carry=lambda value: submission(task_contracts_map={"free": value}),
+            role="operator",
+        ),
         Endpoint(path="/api/v1/tasks/held/cancel", valid=lambda: {"reason": "x"}, carry=lambda value: {"reason": value}, optional=True),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
