@@ -11,9 +11,10 @@ from apps.tasks.api_docs import ENTRY, INTEGER, TIME, _errors, _nullable, _objec
 from apps.tasks.models import Schedule, ScheduleFiring
 
 TAGS = ["schedules"]
+_OPTIONAL = {name: value for name, value in ENTRY.items() if name != "required"}
 WRITABLE: dict[str, Any] = {
     "description": _string(),
-    "entry": {**ENTRY, "required": [], "description": "the task to submit, without task_id, submission time and fixed deadlines"},
+    "entry": {**_OPTIONAL, "description": "the task to submit, without task_id, submission time and fixed deadlines"},
     "cron": _nullable(_string("minute hour day month weekday; one of cron, every_seconds and at", maxLength=120)),
     "every_seconds": _nullable({**INTEGER, "minimum": 5, "description": "real time, counted from starts_at or the making"}),
     "at": _nullable({**TIME, "description": "once"}),
