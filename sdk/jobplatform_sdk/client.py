@@ -25,6 +25,7 @@ from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
+from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
 from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
@@ -33,7 +34,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client(AdminCalls, Operating):
+class Client(AdminCalls, Operating, Explaining):
     def __init__(
         self,
         url: str | None = None,

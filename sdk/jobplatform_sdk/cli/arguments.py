@@ -10,6 +10,14 @@ from typing import Any
 
 from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
 from jobplatform_sdk.cli.arguments_operating import operating
+from jobplatform_sdk.cli.explaining import (
+    CONFIG_MORE,
+    EXPLAIN_MORE,
+    SIMULATE_MORE,
+    config_arguments,
+    explain_arguments,
+    simulate_arguments,
+)  # fmt: skip
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
 
@@ -148,6 +156,9 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     _tasks(add("tasks", "list tasks, newest first", TASKS_MORE))
     show = add("show", "show one task: state, times, agent and why, timeline", SHOW_MORE)
     show.add_argument("task_id", metavar="TASK_ID")
+    explain_arguments(add("explain", "why a task is where it is: every decision, and what it waits for", EXPLAIN_MORE))
+    simulate_arguments(add("simulate", "what would become of a task, without effect", SIMULATE_MORE))
+    config_arguments(add("config", "the org's configuration: values, defaults, meanings", CONFIG_MORE))
     for verb, summary, more in (
         ("cancel", "cancel tasks", CANCEL_MORE),
         ("approve", "let in tasks that await approval", APPROVE_MORE),

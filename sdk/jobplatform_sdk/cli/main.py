@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import admin, arguments, looking, operating, scheduling, submitting, watching
+from jobplatform_sdk.cli import admin, arguments, explaining, looking, operating, scheduling, submitting, watching
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -20,6 +20,9 @@ COMMANDS = {
     "watch": watching.watch,
     "tasks": looking.tasks,
     "show": looking.show,
+    "explain": explaining.explain,
+    "simulate": explaining.simulate,
+    "config": explaining.config,
     "cancel": looking.steer,
     "approve": looking.steer,
     "reject": looking.steer,
