@@ -106,6 +106,8 @@ class HeadAgentResolver:
             search.full = search.full or outcome
         else:
             search.rows += outcome.rows
+            if outcome.final:
+                search.tried = len(search.chain)
         return None
 
     def _given_up(self, search: _Search, pool: CandidatePool) -> Outcome:

@@ -103,6 +103,7 @@ class AuctionStrategy:
                 continue
             refused = NoHeadAgent(problem, strategy=self.name) if problem else _unable(facts, pool, terms, self.name)
             refused.rows = rows
+            refused.final = bool(problem) and setting.config.auction_input_on_error == "fail"
             outcomes[facts.key] = refused
         return cases
 
@@ -119,6 +120,7 @@ class AuctionStrategy:
                 input={"task": task_facts(dict(facts.entry), org_id=facts.org_id)},
                 timeout_ms=config.dsl_timeout_ms,
                 config_version=config.version,
+                config=config,
             )
             for facts in asked
         ]

@@ -29,6 +29,8 @@ class NoHeadAgent(Unassignable):
     """What led to it: policy runs."""
     details: Mapping[str, Any] = {}
     """What explains it: every strategy's refusal, the pool."""
+    final: bool = False
+    """The script failed, and the org wants no other strategy to be asked then (`…_on_error: fail`)."""
 
 
 class PoolFull(Unassignable):

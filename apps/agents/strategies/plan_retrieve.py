@@ -50,7 +50,9 @@ class PlanRetrieveStrategy:
             return
         decisions = (self._runner or PolicyRunner()).decide_many(Hook.PLAN_RETRIEVE, list(requests.values()), now=setting.now)
         for key, decision in zip(requests, decisions, strict=True):
-            outcomes[key] = self._outcome(decision, pool)
+            outcomes[key] = outcome = self._outcome(decision, pool)
+            if isinstance(outcome, NoHeadAgent):
+                outcome.final = setting.config.plan_retrieve_on_error == "fail"
 
     def _outcome(self, decision: PolicyDecision, pool: CandidatePool) -> Outcome:
         script = f"{decision.script_id}@{decision.script_version}"
@@ -92,6 +94,7 @@ def _request(facts: TaskFacts, script_id: str, offered: list[Candidate], setting
         },
         timeout_ms=setting.config.dsl_timeout_ms,
         config_version=setting.config.version,
+        config=setting.config,
     )
 
 

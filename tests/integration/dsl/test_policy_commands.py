@@ -74,3 +74,16 @@ def test_loading_twice_changes_nothing():
     call_command("load_policies", stdout=out)
     assert set(PolicyScript.objects.values_list("id", "status")) == before
     assert "approval/default version 1 (new)" in out.getvalue()
+
+
+def test_the_tests_beside_a_script_are_run_and_each_failure_is_told(script):
+    path = script(approve("return {'accepted': task['priority'] < 10}"))
+    tests = [{"name": f"priority {n}", "input": {"priority": n}, "expect": {"accepted": True}} for n in (1, 20)]
+    path.with_suffix(".tests.json").write_text(json.dumps(tests[:1]))
+    out, err = io.StringIO(), io.StringIO()
+    call_command("check_policy", str(path), "--hook", "approval", stdout=out, stderr=err)
+    assert "ok      priority 1" in out.getvalue() and "1 tests pass" in err.getvalue()
+    path.with_suffix(".tests.json").write_text(json.dumps(tests))
+    with pytest.raises(CommandError, match="1 of 2 tests fail"):
+        call_command("check_policy", str(path), "--hook", "approval", stdout=out, stderr=err)
+    assert 'expected {"accepted":true}, got {"accepted":false,"reason":""}' in out.getvalue()

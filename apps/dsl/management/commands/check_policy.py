@@ -1,9 +1,12 @@
 """Try a policy script without registering it: prints the answer it gives, or what is wrong with it and in which line.
 
     python manage.py check_policy my_policy.star --hook approval --input task.json
+    python manage.py check_policy my_policy.star --hook approval --tests my_policy.tests.json
 
 FILE.json holds a TaskEntry (wire names, also wrapped as {"type", "data"}), or the `task` itself with the short
-names of docs/policies.md; without it an example task is used. Exit status 0: a valid answer; 1: anything else.
+names of docs/policies.md; without it an example task is used. TESTS.json holds the tests of the script, a list of
+{"name", "input", "expect"}; without --input, the file `my_policy.tests.json` beside the script is found by itself. Exit status 0: a valid
+answer and no test that fails; 1: anything else.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.dsl import answers
+from apps.dsl import answers, script_tests
 from apps.dsl.engine import Evaluation, engine, sha256
 from apps.dsl.facts import task_of
 from apps.dsl.policies import POLICIES, Hook
@@ -38,14 +41,24 @@ class Command(BaseCommand):
         parser.add_argument("--hook", choices=[str(hook) for hook in Hook], required=True)
         parser.add_argument("--input", type=Path, help="JSON file with a task; default: an example task")
         parser.add_argument("--candidates", type=Path, help="JSON file with the list of candidates (plan_retrieve)")
+        parser.add_argument("--tests", type=Path, help="JSON file with the tests; default: <script>.tests.json beside it, if any")
         parser.add_argument("--timeout-ms", type=int, default=200)
 
-    def handle(self, *, file: Path, hook: str, input: Path | None, candidates: Path | None, timeout_ms: int, **options: Any) -> None:
+    def handle(
+        self, *, file: Path, hook: str, input: Path | None, candidates: Path | None, tests: Path | None, timeout_ms: int, **options: Any
+    ) -> None:
         policy = POLICIES[Hook(hook)]
         source = _read(file)
         checked = engine().check(source, policy.function)
         if checked.kind:
             raise CommandError(f"{file}: {checked.error}")
+        beside = file.with_suffix(".tests.json")
+        if tests is None and input is None and beside.exists():
+            tests = beside
+        if tests:
+            self._run_tests(file, source, policy.hook, tests, timeout_ms)
+            if input is None:
+                return
         inputs = {
             "task": _task(_json(input) if input else EXAMPLE),
             "candidates": _json(candidates) if candidates else EXAMPLE_CANDIDATES,
@@ -62,6 +75,20 @@ class Command(BaseCommand):
             raise CommandError(f"{file}: {bad}. The script answered {json.dumps(answer.value)}") from bad
         self.stdout.write(json.dumps(output, indent=2, ensure_ascii=False))
         self.stderr.write(f"{policy.function} took {answer.duration_us / 1000:.2f} ms")
+
+    def _run_tests(self, file: Path, source: str, hook: Hook, tests: Path, timeout_ms: int) -> None:
+        cases = _json(tests)
+        if wrong := script_tests.problems(cases):
+            raise CommandError(f"{tests}: " + "; ".join(f"{problem.field} {problem.message}" for problem in wrong))
+        outcomes = script_tests.run(source, hook, cases, timeout_ms=timeout_ms)
+        for outcome in outcomes:
+            self.stdout.write(f"{'ok    ' if outcome.passed else 'FAILED'}  {outcome.name}")
+            if not outcome.passed:
+                self.stdout.write(f"        {outcome.sentence}")
+        failed = sum(not outcome.passed for outcome in outcomes)
+        if failed:
+            raise CommandError(f"{file}: {failed} of {len(outcomes)} tests fail")
+        self.stderr.write(f"{len(outcomes)} tests pass")
 
 
 def _read(path: Path) -> str:

@@ -17,7 +17,8 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--directory", type=Path, default=settings.BASE_DIR / "dsl_scripts", help="holds <hook>/<name>.star")
+        meaning = "holds <hook>/<name>.star and, beside it, <name>.tests.json"
+        parser.add_argument("--directory", type=Path, default=settings.BASE_DIR / "dsl_scripts", help=meaning)
 
     def handle(self, *, directory: Path, verbosity: int, **options: Any) -> None:
         try:
