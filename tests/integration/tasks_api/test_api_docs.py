@@ -1,10 +1,9 @@
-import re
-
 """The OpenAPI document is valid and complete, and the page that shows it needs nothing from elsewhere."""
 
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 
 from django.core.management import call_command
