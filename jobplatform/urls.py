@@ -19,6 +19,7 @@ urlpatterns = [
     path("", include("apps.orgs.urls")),
     path("", include("apps.roles.urls")),
     path("", include("apps.tasks.urls")),
+    path("", include("apps.people.urls")),
     path("", include("apps.webhooks.urls")),
     path("", include("apps.dsl.urls")),
 ]

@@ -95,8 +95,10 @@ class CandidatePool:
         """Where the candidates are known from."""
         self.members: dict[str, Candidate] = {candidate.subject_id: candidate for candidate in candidates}
         willing = [c for c in self.members.values() if not c.bar]
-        present = [c for c in willing if c.presence is Presence.PRESENT]
-        self.eligible: list[Candidate] = present or [c for c in willing if c.presence is Presence.UNKNOWN]
+        agents = [c for c in willing if not c.is_person]
+        present = [c for c in agents if c.presence is Presence.PRESENT]
+        self.eligible: list[Candidate] = present or [c for c in agents if c.presence is Presence.UNKNOWN]
+        self.eligible += [c for c in willing if c.is_person]  # a person who is there says nothing of agents that announce nothing
         chosen = {candidate.subject_id for candidate in self.eligible}
         self.barred: dict[str, str] = {c.subject_id: _bar(c) for c in self.members.values() if c.subject_id not in chosen}
 

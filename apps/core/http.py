@@ -48,6 +48,8 @@ SPEC_PATHS: Mapping[str, dict[str, Any]] = {
 """Paths whose error shape the spec fixes: prefix, and what stands first in the body."""
 
 
+PAGES = ("/admin", "/inbox", "/static/")
+"""Paths for people."""
 PAGE_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -164,7 +166,7 @@ def answers_json(request: HttpRequest) -> bool:
     """API paths always; elsewhere whoever does not ask for HTML. The admin is for people."""
     if request.path.startswith(("/api/", *SPEC_PATHS)):
         return True
-    return not request.path.startswith(("/admin", "/static/")) and "text/html" not in request.META.get("HTTP_ACCEPT", "")
+    return not request.path.startswith(PAGES) and "text/html" not in request.META.get("HTTP_ACCEPT", "")
 
 
 class EdgeMiddleware:

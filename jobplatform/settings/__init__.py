@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "apps.dsl",
     "apps.agents",
     "apps.tasks",
+    "apps.people",
     "apps.webhooks",
     "jobplatform.apps.PlatformConfig",
 ]

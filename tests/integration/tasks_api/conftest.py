@@ -25,6 +25,12 @@ def approve(task):
         return {"accepted": None, "reason": "let a person see it"}
     return {"accepted": True, "reason": "fine"}
 """
+ASK_PERSON = """
+def approve(task):
+    if task["payload"].get("wish") == "ask":
+        return {"accepted": None, "reason": "ask", "approvers": task["payload"].get("approvers")}
+    return {"accepted": True, "reason": "fine"}
+"""
 PRIORITY = """
 def prioritize(task):
     return {"priority": task["payload"]["rank"]}

@@ -1,0 +1,49 @@
+"""What /api/docs says of the inbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apps.tasks.api_docs import BRIEF, TASK, _errors, _object, _ok, _string
+
+TAGS = ["inbox"]
+_LIST = {"type": "array", "items": _object(BRIEF)}
+
+INBOX: dict[str, Any] = {
+    "tags": TAGS,
+    "operation_id": "inbox",
+    "summary": "What the subject of the key has to do and to decide, oldest first",
+    "responses": {
+        (200, "application/json"): _ok(
+            _object(
+                {
+                    "subject_id": _string(),
+                    **dict.fromkeys(("to_do", "in_progress", "approvals", "assignments", "verifications"), _LIST),
+                    "more": {"type": "boolean", "description": "at most 100 of each kind are listed; there are more"},
+                }
+            ),
+            "the inbox",
+        )
+    },
+}
+
+
+def _saying(operation_id: str, summary: str, properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    body = _object(properties, additionalProperties=False, **({"required": required} if required else {}))
+    return {
+        "tags": TAGS,
+        "operation_id": operation_id,
+        "summary": summary,
+        "request": {"application/json": body},
+        "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404, 409, 422)},
+    }
+
+
+START = _saying("start_inbox_task", "Begin to work on a task in the inbox", {})
+PROGRESS = _saying(
+    "tell_inbox_progress", "Say how far it is",
+    {"percent": {"type": "number", "minimum": 0, "maximum": 100}, "message": _string()}, ["percent"],
+)
+COMPLETE = _saying("complete_inbox_task", "Hand in the result", {"result": {"description": "any JSON"}})
+DECLINE = _saying("decline_inbox_task", "Give it back: somebody else shall do it", {"reason": _string()})
+FAIL = _saying("fail_inbox_task", "End it as failed", {"reason": _string()}, ["reason"])
