@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -16,6 +17,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
@@ -26,7 +28,7 @@ from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
-from apps.tasks import deciding, shapes, steering
+from apps.tasks import admin_explain, deciding, shapes, steering
 from apps.tasks.listing import HEAVY
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
@@ -160,6 +162,10 @@ class TaskAdmin(ReadOnlyAdmin):
         task = self.get_object(request, admin.utils.unquote(object_id))
         timeline = _timeline(task) if task else []
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "timeline": timeline})
+
+    def get_urls(self) -> list[Any]:
+        why = self.admin_site.admin_view(partial(admin_explain.page, self))
+        return [path("<path:object_id>/explain/", why, name="tasks_task_explain"), *super().get_urls()]
 
     # Steering
 

@@ -65,7 +65,7 @@ def whole(task: Task, waiting: dict[str, Any] | None, *, now: datetime) -> str:
     """Where it is and why."""
     status = S(task.status)
     if status in ENDED:
-        took = f" after {_span(task.created_at, task.finished_at)}" if task.finished_at else ""
+        took = f" after {span(task.created_at, task.finished_at)}" if task.finished_at else ""
         by = f" by {task.head_agent_subject_id}" if task.head_agent_subject_id and status == S.COMPLETED else ""
         tries = f", in attempt {task.attempt}" if task.attempt > 1 else ""
         why = _because(task.reason) if status != S.COMPLETED else ""
@@ -74,7 +74,7 @@ def whole(task: Task, waiting: dict[str, Any] | None, *, now: datetime) -> str:
         return _sentence(f"It is {_spoken(status)}")
     if status in (S.DISPATCHED, S.RUNNING, S.ASSIGNED):
         since = task.started_at or task.dispatched_at or task.assigned_at
-        for_ = f" for {_span(since, now)}" if since else ""
+        for_ = f" for {span(since, now)}" if since else ""
         doing = "works on it" if status == S.RUNNING else "was given it"
         progress = f", {task.progress:g} % done" if task.progress else ""
         return _sentence(f"{task.head_agent_subject_id} {doing}{for_}, attempt {task.attempt} of {task.max_attempts}{progress}")
@@ -97,7 +97,7 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _span(since: datetime, until: datetime) -> str:
+def span(since: datetime, until: datetime) -> str:
     seconds = max(0, clock.to_ms(until) - clock.to_ms(since)) / 1000
     if seconds < 120:
         return f"{seconds:.1f} s"

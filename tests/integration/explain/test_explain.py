@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import orjson
 import pytest
+from django.contrib.admin.utils import quote
 
 from apps.agents.market.records import Auction, Bid
 from apps.agents.presence import PresenceBoard
@@ -206,3 +208,24 @@ def test_another_org_s_task_is_as_missing_as_one_that_never_was(client, acme):
     bodies = [{k: v for k, v in each.json().items() if k != "request_id"} for each in answers]
     assert [each.status_code for each in answers] == [404, 404] and bodies[0] == bodies[1]
     assert client.get("/api/v1/tasks/ours/explain", headers=bearer(make_key("acme", "agent", subject_id="x"))).status_code == 403
+
+
+def test_the_page_for_people_shows_the_same_and_runs_nothing(acme, admin_client):
+    task = submit(acme, task_id="page", task_goal="<script>alert(1)</script>", task_intent="<b>x</b>")
+    make_agent("acme", "<i>cy</i>")
+    JobExecutor().run_batch(now=clock.now())
+    change = admin_client.get(f"/admin/tasks/task/{quote(task.key)}/change/").text
+    link = re.search(r'href="(/admin/tasks/task/[^"]+/explain/)"', change)[1]
+    shown = admin_client.get(link).text
+    for text in ("approval/mine@1 approved it: short enough.", "was chosen by least_loaded from 3 candidates", "(chosen)",
+                 "what the script saw", "configuration version", "&lt;script&gt;alert(1)", "&lt;i&gt;cy&lt;/i&gt;"):  # fmt: skip
+        assert text in shown, text
+    assert "<script>alert" not in shown and "<i>cy" not in shown
+    waiting = submit(acme, task_id="manual", task_op_convertor_dsl_id="approval/none-such")
+    assert "asked: any operator" in admin_client.get(f"/admin/tasks/task/{quote(waiting.key)}/explain/").text
+    assert admin_client.get("/admin/tasks/task/acme_2Fnone/explain/").status_code == 404
+
+
+def test_the_page_asks_who_is_there(acme, client):
+    task = submit(acme, task_id="page")
+    assert client.get(f"/admin/tasks/task/{quote(task.key)}/explain/").status_code == 302
