@@ -75,7 +75,7 @@ def whole(task: Task, waiting: dict[str, Any] | None, *, now: datetime) -> str:
     if status in (S.DISPATCHED, S.RUNNING, S.ASSIGNED):
         since = task.started_at or task.dispatched_at or task.assigned_at
         for_ = f" for {span(since, now)}" if since else ""
-        doing = "works on it" if status == S.RUNNING else "was given it"
+        doing = "works on it" if status == S.RUNNING else "has it, and has not begun,"
         progress = f", {task.progress:g} % done" if task.progress else ""
         return _sentence(f"{task.head_agent_subject_id} {doing}{for_}, attempt {task.attempt} of {task.max_attempts}{progress}")
     held = f": {'; '.join(waiting['held_by'])}" if waiting["held_by"] else ""
