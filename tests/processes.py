@@ -174,6 +174,9 @@ class Rows:
         return pymongo.MongoClient(self._mongodb_url, directConnection=True)
 
 
+METRICS_TOKEN = "what-prometheus-knows"
+
+
 class Stack:
     """One whole platform: `manage.py up` in a data directory of its own, on free ports."""
 
@@ -183,6 +186,8 @@ class Stack:
             "JOBPLATFORM_DATA": str(data),
             "TASKS_DATABASE_URL": tasks_url,
             "LOG_LEVEL": "INFO",
+            "OUTBOUND_ALLOW": "127.0.0.1",
+            "METRICS_TOKEN": METRICS_TOKEN,
             "REDIS_URL": "",
             "NATS_URL": "",
             "DATABASE_URL": "",
