@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import beat_init, worker_ready
+from celery.signals import beat_init, task_prerun, worker_ready
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
@@ -88,3 +88,11 @@ def _ready(**_signal: object) -> None:
     from apps.core.readiness import mark_ready
 
     mark_ready()
+
+
+@task_prerun.connect
+def _entered(task_id: str = "", task: object = None, **_signal: object) -> None:
+    """Every log line of a message says which."""
+    from apps.core import logs
+
+    logs.start(work=getattr(task, "name", ""), message=task_id)

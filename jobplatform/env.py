@@ -39,6 +39,7 @@ VARIABLES = (
     Variable(name="CELERY_BROKER_URL", default="(REDIS_URL)", meaning="Celery's broker; amqp://… for RabbitMQ"),
     Variable(name="LOG_LEVEL", default="INFO", meaning="level of the structured log"),
     Variable(name="LOG_FORMAT", default="text", meaning="`text` for people, `json` for machines"),
+    Variable(name="OTEL_EXPORTER_OTLP_ENDPOINT", default="", meaning="OpenTelemetry collector (OTLP/HTTP) that gets traces; empty: none"),
     Variable(name="METRICS_TOKEN", default="", meaning="bearer token that opens all of /metrics; empty: only an org's own gauges"),
     Variable(name="JOBPLATFORM_READY_FILE", default="", meaning="a file that a worker, beat or listener writes once it does its work"),
     Variable(name="POLICY_PROCESSES", default="2", meaning="policy sandboxes per server process, at most; each is started when needed"),

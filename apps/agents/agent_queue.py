@@ -28,6 +28,8 @@ class Dispatch:
     lease_expires_at: datetime
     reviews: Sequence[dict[str, Any]] = ()
     """The verifier's notes on earlier attempts."""
+    trace: str = ""
+    """W3C traceparent for the agent to go on with."""
     to_person: bool = False
     """He finds it in his inbox: nothing goes over the wire."""
 
@@ -91,6 +93,7 @@ class AgentQueueClient:
                     subject=subjects.deliveries(token),
                     payload=_payload(d),
                     msg_id=ids.assignment_id(ids.task_key(d.org_id, d.task_id), d.attempt),
+                    trace=d.trace,
                 )
                 for token, d in zip(tokens, dispatches, strict=True)
             ]
@@ -131,5 +134,6 @@ def _payload(dispatch: Dispatch) -> bytes:
         attempt=dispatch.attempt,
         lease_expires_at=dispatch.lease_expires_at,
         reviews=dispatch.reviews,
+        trace=dispatch.trace,
         reply_subject=subjects.report(dispatch.org_id, dispatch.task_id, subjects.agent_token(dispatch.org_id, dispatch.agent)),
     )

@@ -27,7 +27,7 @@ from rest_framework.exceptions import NotAcceptable as NotAcceptableByDrf
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
-from apps.core import errors, ids, observe
+from apps.core import errors, ids, logs, observe, tracing
 from apps.core.redis import RedisDown
 from apps.core.strict_json import LIMITS, Limits, parse_json
 
@@ -181,21 +181,13 @@ class EdgeMiddleware:
         token = request_id.set(this)
         began = time.perf_counter()
         try:
-            # No id and no text of ours holds NUL, and PostgreSQL would not even compare with it.
-            if "\x00" in request.path:
-                response = error_answer(request.path, errors.Missing())
-            elif "%00" in request.META.get("QUERY_STRING", ""):
-                response = error_answer(request.path, errors.Malformed("The query must not contain NUL."))
-            else:
-                response = self.get_response(request)
-            if response.status_code >= 400 and answers_json(request) and "json" not in response.get("Content-Type", ""):
-                plain = response
-                response = error_answer(request.path, _from_status(plain.status_code))
-                if "Allow" in plain:
-                    response["Allow"] = plain["Allow"]
+            with logs.bind(request_id=this), tracing.server(request.META) as span:
+                if span is not None:
+                    logs.add(trace=tracing.current()[3:35])
+                response = self._answer(request)
+                _count(request, response, time.perf_counter() - began, span)
         finally:
             request_id.reset(token)
-        _count(request, response, time.perf_counter() - began)
         response["X-Request-Id"] = this
         is_page = response.get("Content-Type", "").startswith("text/html")
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else "default-src 'none'; frame-ancestors 'none'")
@@ -203,12 +195,26 @@ class EdgeMiddleware:
             response.headers.setdefault("Cache-Control", "no-store")
         return response
 
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        # No id and no text of ours holds NUL, and PostgreSQL would not even compare with it.
+        if "\x00" in request.path:
+            return error_answer(request.path, errors.Missing())
+        if "%00" in request.META.get("QUERY_STRING", ""):
+            return error_answer(request.path, errors.Malformed("The query must not contain NUL."))
+        response = self.get_response(request)
+        if response.status_code >= 400 and answers_json(request) and "json" not in response.get("Content-Type", ""):
+            plain = response
+            response = error_answer(request.path, _from_status(plain.status_code))
+            if "Allow" in plain:
+                response["Allow"] = plain["Allow"]
+        return response
+
     def process_exception(self, request: HttpRequest, raised: Exception) -> HttpResponse | None:
         """What a plain Django view raised (DRF's views handle their own)."""
         return error_response(request, raised) if answers_json(request) else None
 
 
-def _count(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+def _count(request: HttpRequest, response: HttpResponse, seconds: float, span: Any) -> None:
     match = getattr(request, "resolver_match", None)
     route = match.route if match else "static" if request.path.startswith("/static/") else "unmatched"
     if route.startswith("admin/"):
@@ -216,6 +222,10 @@ def _count(request: HttpRequest, response: HttpResponse, seconds: float) -> None
     method = request.method if request.method in _METHODS else "other"
     observe.HTTP_REQUESTS.inc(route, method, str(response.status_code))
     observe.HTTP_SECONDS.observe(seconds, route)
+    if span is not None:
+        span.update_name(f"{method} /{route}")
+        names = {"http.request.method": method, "http.route": f"/{route}", "http.response.status_code": response.status_code}
+        span.set_attributes({**names, "jobplatform.request_id": request_id.get()})
 
 
 # ---- bodies -----------------------------------------------------------------------------------------------

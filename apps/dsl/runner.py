@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.core import bulk, ids, observe
+from apps.core import bulk, ids, observe, tracing
 from apps.dsl import answers, remote
 from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
@@ -86,7 +86,8 @@ class PolicyRunner:
             )
             for index in asked
         ]
-        answered = dict(zip(asked, (self._sandbox or engine()).evaluate(evaluations), strict=True)) if asked else {}
+        with tracing.span(f"policy {hook}", attributes={"jobplatform.hook": hook.value, "jobplatform.count": len(asked)}):
+            answered = dict(zip(asked, (self._sandbox or engine()).evaluate(evaluations), strict=True)) if asked else {}
         told = _ask_elsewhere(hook, requests, scripts, elsewhere, now) if elsewhere else {}
         decisions = [
             _remote_decision(hook, request, told[index], now)

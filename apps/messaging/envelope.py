@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from apps.core import tracing
 from apps.core.clock import from_ms, iso, to_ms
 from apps.core.errors import Malformed
 from apps.messaging import subjects
@@ -54,6 +55,8 @@ class AgentReport:
     percent: float | None = None
     message: str = ""
     level: str = ""
+    trace: str = ""
+    """W3C traceparent of the agent's own span."""
 
 
 class BadReport(Malformed):
@@ -71,6 +74,7 @@ def delivery(
     reply_subject: str,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     reviews: Sequence[dict[str, Any]] = (),
+    trace: str = "",
 ) -> bytes:
     """What an agent receives. `entry` has the wire names of a TaskEntry or SubTaskEntry; `reviews` are the verifier's notes on
     earlier attempts, oldest first (TaskReviewData)."""
@@ -84,6 +88,7 @@ def delivery(
             "reply_subject": reply_subject,
             "heartbeat_seconds": heartbeat_seconds,
             **({"task_reviews": list(reviews)} if reviews else {}),
+            **({"traceparent": trace} if trace else {}),
         }
     )
 
@@ -130,6 +135,7 @@ def read_report(body: Any, *, org_id: str, task_id: str, agent: str, now: dateti
         "at": _instant(body, "at", now) or now,
         "started_at": _instant(body, "started_at", now),
         "ended_at": _instant(body, "ended_at", now),
+        "trace": tracing.read(body.get("traceparent")),
     }
     match kind:
         case ReportKind.COMPLETED:

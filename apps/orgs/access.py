@@ -12,6 +12,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 
+from apps.core import logs
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Unauthenticated
 from apps.orgs import keys
@@ -41,6 +42,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         if "HTTP_AUTHORIZATION" not in request.META:
             return None
         principal = principal_of(request)
+        logs.add(org=principal.org_id)
         return principal, principal.key_id
 
     def authenticate_header(self, request: Any) -> str:

@@ -22,7 +22,7 @@ from apps.agents.holds import Hold, Holds
 from apps.agents.market.floor import Asking, begun, carried_out, floor, together
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
-from apps.core import background, bulk, clock, ids, observe
+from apps.core import background, bulk, clock, ids, observe, tracing
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
@@ -369,6 +369,19 @@ def _dispatch(task: Task, expires: datetime) -> Dispatch:
         lease_expires_at=expires,
         reviews=task.people.get("reviews", ()),
         to_person=task.held_by_person,
+        trace=_traced(task),
+    )
+
+
+def _traced(task: Task) -> str:
+    """Its way so far, told; the agent goes on below. Costs a comparison when there is no trace."""
+    if not task.trace:
+        return ""
+    taken = task.assigned_at or task.created_at
+    tracing.tell("task.queued", task.trace, start=task.queued_at or task.created_at, end=taken, attributes=tracing.of_task(task))
+    more = {"jobplatform.agent": task.head_agent_subject_id, "messaging.system": "celery"}
+    return tracing.tell(
+        "task.dispatch", task.trace, start=taken, end=clock.now(), attributes=tracing.of_task(task, **more), consumer=True
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import models
 
-from apps.core import bulk, clock, ids
+from apps.core import bulk, clock, ids, tracing
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem, Refused, Unavailable
 from apps.core.redis import RedisDown
@@ -312,6 +312,7 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, o
         excluded_agents=dict(origin.excluded),
         entry=case.wire,
         body_hash=entry.body_hash,
+        trace=tracing.current(),
         status=case.status,
         submitter_priority=entry.priority,
         priority=case.priority,

@@ -40,6 +40,7 @@ class Task(models.Model):
     submitter_priority = models.IntegerField(default=0)
     priority = models.IntegerField(default=0, help_text="the priority that orders the queue, -1000…1000")
     sequence = models.BigIntegerField(help_text="order of arrival, microseconds since the epoch")
+    trace = models.CharField(max_length=55, blank=True, default="", help_text="W3C traceparent of its birth; empty without tracing")
     last_transition_id = models.CharField(max_length=32, blank=True, default="")
 
     attempt = models.IntegerField(default=0, help_text="number of the current assignment; the fencing token")

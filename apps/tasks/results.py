@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from apps.agents.agent_queue import AgentQueueClient
 from apps.agents.holds import Holds
-from apps.core import bulk, events, ids, observe
+from apps.core import bulk, clock, events, ids, observe, tracing
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
@@ -118,6 +118,7 @@ class ReportDesk:
         bulk.insert_missing([row for row in rows if not lost[row.task_key]])
         self._progress([step for step in steps if not lost[step.key]], {task.key: task for task, _ in pairs if task})
         self._let_go([moves[key].task for key in won], attempts, now)
+        _trace(pairs, won, now)
         return lost
 
     def _move(self, task: Task, report: AgentReport, configs: Callable[[str], OrgConfig], now: datetime) -> Move | None:
@@ -220,6 +221,15 @@ def _count(pairs: Sequence[tuple[Task | None, AgentReport]], rows: Sequence[Repo
             counts[report.kind.value, outcomes.get(task.key, APPLIED)] += 1
     for labels, number in counts.items():
         observe.REPORTS.inc(*labels, by=number)
+
+
+def _trace(pairs: Sequence[tuple[Task | None, AgentReport]], won: Collection[str], now: datetime) -> None:
+    """The last leg of each traced task that moved: below the agent's span when it sent one of the same trace."""
+    for task, report in pairs:
+        if task is not None and task.trace and task.key in won:
+            parent = report.trace if tracing.same_trace(report.trace, task.trace) else task.trace
+            names = tracing.of_task(task, **{"jobplatform.attempt": report.attempt, "jobplatform.agent": report.agent})
+            tracing.tell(f"report.{report.kind}", parent, start=now, end=clock.now(), attributes=names, consumer=True)
 
 
 def backoff(config: OrgConfig, attempt: int) -> timedelta:

@@ -22,7 +22,7 @@ from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
 READ_CHUNK = 500
 STEP_FIELDS = (
     "org_id", "task_id", "job_space_id", "body_hash", "status", "reason", "priority", "sequence", "attempt", "max_attempts",
-    "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress", "last_transition_id",
+    "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress", "last_transition_id", "trace",
     "kind", "parent_key", "execution_mode", "submitter_subject_id", "held_by_person", "people", "escalate_at", "decide_by",
     "created_at", "not_before", "queued_at", "assigned_at", "dispatched_at", "started_at",
     "concurrency_key", "concurrency_limit", "concurrency_mode",

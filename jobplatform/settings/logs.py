@@ -1,17 +1,33 @@
-"""One log line is one fact: `task.finished org=acme task=t1`. Text for people, JSON for machines."""
+"""One log line is one fact: `task.finished org=acme task=t1`. Text for people, JSON for machines.
+
+Every line carries the ids bound where its entry began (`apps.core.logs`). What users wrote can neither forge a line nor move
+the terminal's cursor, and whatever looks like a key, a secret or a password in an address is blotted out, whoever logged it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_SECRETS = re.compile(
+    r"(?P<key>jp_[A-Za-z0-9]{4,24}_)[A-Za-z0-9_-]{20,128}(\.[A-Za-z0-9_.-]+)?"  # an API key, and an agent's JWT behind it
+    r"|(?P<hook>whsec_)[A-Za-z0-9+/=]{16,}"
+    r"|(?P<bearer>(?i:bearer )\s*)[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?P<user>://[^/\s:@]*:)[^/\s@]+(?=@)"
+)
+
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _RECORD_FIELDS}
+    # Not at the top: logging is configured before the apps are there, and this module knows no Django.
+    from apps.core import logs
+
+    said = {name: value for name, value in vars(record).items() if name not in _RECORD_FIELDS}
+    return {**{name: value for name, value in logs.bound().items() if name not in said}, **said}
 
 
 def _one_line(value: Any) -> str:
@@ -19,12 +35,19 @@ def _one_line(value: Any) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in str(value))
 
 
+def _blotted(line: str) -> str:
+    return _SECRETS.sub(lambda found: f"{found['key'] or found['hook'] or found['bearer'] or found['user']}…", line)
+
+
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         facts = "".join(f" {name}={_one_line(value)}" for name, value in _facts(record).items())
         line = f"{at} {record.levelname.lower():7} {record.name}: {_one_line(record.getMessage())}{facts}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            # A bar before each line: no text in a message of an exception passes for a line of its own.
+            line += "".join(f"\n  | {_one_line(part)}" for part in self.formatException(record.exc_info).split("\n"))
+        return _blotted(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,11 +57,11 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_facts(record),
         }
+        line |= {f"{name}_" if name in line else name: value for name, value in _facts(record).items()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _blotted(json.dumps(line, default=str))
 
 
 def logging_config(*, level: str, form: str) -> dict[str, Any]:
@@ -56,5 +79,7 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
             "kombu": {"level": "WARNING"},
             "flower.inspector": {"level": "ERROR"},  # asks before the workers are up
             "nats": {"level": "WARNING"},
+            "httpcore": {"level": "WARNING"},
+            "opentelemetry": {"level": "WARNING"},
         },
     }

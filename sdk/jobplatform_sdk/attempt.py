@@ -36,7 +36,9 @@ def iso(at: float) -> str:
 class Attempt:
     """Lives from its delivery until its last report is stored. Touched on the loop only, `cancelled` apart."""
 
-    __slots__ = ("acked", "cancelled", "job", "key", "over", "progress", "replies", "seq", "started_at", "subject", "task", "timer")
+    __slots__ = (
+        "acked", "cancelled", "job", "key", "over", "progress", "replies", "seq", "started_at", "subject", "task", "timer", "trace",
+    )  # fmt: skip
 
     def __init__(self, task: Task, *, subject: str, reply: str) -> None:
         self.task = task
@@ -54,6 +56,8 @@ class Attempt:
         self.seq = int(time.time() * 1000)
         self.job: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.trace = ""
+        """What its reports bring back of its trace."""
         self.progress: dict[str, Any] | None = None
         """The progress report that waits to be sent; a newer one takes its place."""
 

@@ -58,6 +58,8 @@ class Outgoing:
     subject: str
     payload: bytes
     msg_id: str
+    trace: str = ""
+    """W3C traceparent, sent as a header."""
 
 
 class _Batch:
@@ -354,7 +356,8 @@ class Link:
                 self._settle(token, TooBig("More bytes than the server takes."))
                 continue
             try:
-                await client.publish(message.subject, message.payload, prefix + token, {"Nats-Msg-Id": message.msg_id})
+                headers = {"Nats-Msg-Id": message.msg_id, **({"traceparent": message.trace} if message.trace else {})}
+                await client.publish(message.subject, message.payload, prefix + token, headers)
             except (NatsError, OSError) as error:
                 self._settle(token, LinkDown(str(error) or type(error).__name__))
         try:

@@ -60,6 +60,8 @@ class Reporter:
             "at": iso(time.time()),
             **fields,
         }
+        if attempt.trace:
+            body["traceparent"] = attempt.trace
         if kind == "progress":
             attempt.progress = body
         self._waiting.append(Report(attempt=attempt, body=body, last=last))

@@ -8,6 +8,7 @@ that are still busy after a moment: of a quick task the platform hears one thing
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 import orjson
 from nats.aio.msg import Msg
 
-from jobplatform_sdk import subjects
+from jobplatform_sdk import subjects, tracing
 from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Retryable, iso
 from jobplatform_sdk.bidding import Bidder, Bidding
 from jobplatform_sdk.limits import clip, json_problem
@@ -269,10 +270,13 @@ class Runtime:
                 await self._link.caught_up()
                 if attempt.over:
                     return
-            if self._is_async:
-                result = await self._handler(attempt.task, context)
-            else:
-                result = await self._threads.run(lambda: self._handler(attempt.task, context))
+            with tracing.handling(attempt.task, self._subject_id) as attempt.trace:
+                if self._is_async:
+                    result = await self._handler(attempt.task, context)
+                else:
+                    # The thread sees what is bound here, the span among it.
+                    bound = contextvars.copy_context()
+                    result = await self._threads.run(lambda: bound.run(self._handler, attempt.task, context))
             kind, fields = _outcome(result)
         except Decline as answer:
             kind, fields = "declined", {"reason": clip(answer.reason)}

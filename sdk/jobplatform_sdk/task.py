@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
+
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class BadDelivery(ValueError):
@@ -32,6 +35,8 @@ class Task:
     lease_expires_at: str = ""
     reviews: tuple[dict[str, Any], ...] = ()
     """Sent back by the verifier: what he wrote on earlier attempts, oldest first (`review_subject_ids`, `review_data`, `ts`)."""
+    trace: str = ""
+    """W3C traceparent of the delivery; empty when the platform does not trace."""
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -61,8 +66,14 @@ def read_task(envelope: Any, *, org_id: str, task_id: str) -> Task:
         payload=payload,
         lease_expires_at=_text(envelope, "lease_expires_at"),
         reviews=tuple(note for note in _list(envelope, "task_reviews") if isinstance(note, dict)),
+        trace=_traceparent(envelope),
         raw=entry,
     )
+
+
+def _traceparent(envelope: dict[str, Any]) -> str:
+    text = _text(envelope, "traceparent")
+    return text if TRACEPARENT.fullmatch(text) else ""
 
 
 def _text(document: dict[str, Any], name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.core.management import call_command
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.core import observe
@@ -78,7 +77,7 @@ def test_labels_that_are_not_from_a_closed_set_stop_growing(redis):
 
 def test_a_submitted_task_shows_in_requests_moves_and_the_queue(client, redis, token):
     key = make_key("acme")
-    call_command("load_policies", verbosity=0)
+    make_task("waits")
     assert client.post("/api/v1/tasks?wait=0", make_entry(), "application/json", headers=bearer(key)).status_code == 201
     client.get("/no/such/path/of/anyone", headers={"Accept": "text/html"})
     observe.flush()
