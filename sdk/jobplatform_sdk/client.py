@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import httpx
 
 from jobplatform_sdk import client_calls as calls
+from jobplatform_sdk import client_queue as queue_calls
 from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
@@ -28,7 +29,7 @@ from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
-from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
+from jobplatform_sdk.client_values import HistoryItem, Inbox, Json, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
 
 T = TypeVar("T")
@@ -211,6 +212,23 @@ class Client(AdminCalls, Operating, Explaining):
     def inbox(self) -> Inbox:
         """What the person (or agent) this key speaks for has to do and to decide."""
         return self._ask(calls.inbox())
+
+    # ---- the queue ----
+
+    def queue(self) -> Json:
+        """For operators: how the queue of the org stands, as the platform tells it."""
+        return self._ask(queue_calls.show())
+
+    def pause_queue(self, reason: str = "", *, job_space: str | None = None) -> Json:
+        """For operators: give nothing to agents for now (of `job_space`, else of any). Tasks still come in."""
+        return self._ask(queue_calls.pause(reason, job_space))
+
+    def resume_queue(self, reason: str = "", *, job_space: str | None = None) -> Json:
+        return self._ask(queue_calls.resume(reason, job_space))
+
+    def set_priority(self, task_id: str, priority: int, reason: str = "") -> Task:
+        """For operators: another priority, -1000…1000. Conflict when the task has ended."""
+        return self._ask(queue_calls.set_priority(task_id, priority, reason))
 
     # ---- the wire ----
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 
 from jobplatform_sdk import client_calls as calls
+from jobplatform_sdk import client_queue as queue_calls
 from jobplatform_sdk.client_admin import AdminCalls
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
@@ -25,7 +26,7 @@ from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_streams import Following
-from jobplatform_sdk.client_values import HistoryItem, Inbox, Submission, Task, TaskEvent, Verdict
+from jobplatform_sdk.client_values import HistoryItem, Inbox, Json, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
 
 T = TypeVar("T")
@@ -176,6 +177,20 @@ class AsyncClient(AdminCalls, Operating, Explaining):
 
     async def inbox(self) -> Inbox:
         return await self._ask(calls.inbox())
+
+    # ---- the queue ----
+
+    async def queue(self) -> Json:
+        return await self._ask(queue_calls.show())
+
+    async def pause_queue(self, reason: str = "", *, job_space: str | None = None) -> Json:
+        return await self._ask(queue_calls.pause(reason, job_space))
+
+    async def resume_queue(self, reason: str = "", *, job_space: str | None = None) -> Json:
+        return await self._ask(queue_calls.resume(reason, job_space))
+
+    async def set_priority(self, task_id: str, priority: int, reason: str = "") -> Task:
+        return await self._ask(queue_calls.set_priority(task_id, priority, reason))
 
     # ---- the wire ----
 

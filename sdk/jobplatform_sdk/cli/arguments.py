@@ -136,6 +136,29 @@ Example:
 The key must speak for a subject (create_api_key --subject).
 """
 
+PRIORITY_MORE = """\
+Example (for operators):
+  jobctl priority 500 t-1 t-2 --reason "the board meets today"
+
+-1000 to 1000; the higher goes first. It takes effect at once where a task waits.
+"""
+
+QUEUE_MORE = """\
+Example (for operators):
+  jobctl queue
+
+What waits in each job space, what is delayed or parked by its concurrency key, what agents have, and the pace.
+"""
+
+PAUSE_MORE = """\
+Examples (for operators):
+  jobctl pause --reason "the vault moves"
+  jobctl pause --space reports
+  jobctl resume --space reports
+
+Tasks still come in and wait; what agents have goes on.
+"""
+
 
 def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     """`commands`: what to run for each; ends up as `run` among the arguments."""
@@ -179,6 +202,15 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
     add("inbox", "what you have to do and to decide", INBOX_MORE)
     operating(add, moment, instant, _new, _common)
+    priority = add("priority", "give tasks another priority", PRIORITY_MORE)
+    priority.add_argument("priority", metavar="N", type=int)
+    priority.add_argument("task_ids", metavar="TASK_ID", nargs="+")
+    priority.add_argument("--reason", default="", help="kept with the task")
+    add("queue", "how the queue stands", QUEUE_MORE)
+    for verb, summary in (("pause", "give nothing to agents for now"), ("resume", "go on giving tasks to agents")):
+        made = add(verb, summary, PAUSE_MORE)
+        made.add_argument("--space", metavar="ID", help="only this job space")
+        made.add_argument("--reason", default="", help="shown to whoever asks why")
     return top
 
 

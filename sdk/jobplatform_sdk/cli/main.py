@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import admin, arguments, explaining, looking, operating, scheduling, submitting, watching
+from jobplatform_sdk.cli import admin, arguments, explaining, looking, operating, queueing, scheduling, submitting, watching
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -37,6 +37,10 @@ COMMANDS = {
     "act": operating.act,
     "actions": operating.actions,
     "schedule": scheduling.schedule,
+    "priority": queueing.priority,
+    "queue": queueing.queue,
+    "pause": queueing.pause,
+    "resume": queueing.resume,
 }
 
 LASTING = {"bulk", "watch"}

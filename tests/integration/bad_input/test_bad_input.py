@@ -61,6 +61,26 @@ ENDPOINTS = {
             role="operator",
         ),
         Endpoint(path="/api/v1/tasks/held/cancel", valid=lambda: {"reason": "x"}, carry=lambda value: {"reason": value}, optional=True),
+        Endpoint(
+            path="/api/v1/tasks/held/priority",
+            valid=lambda: {"priority": 3, "reason": "x"},
+            carry=lambda value: {"priority": 3, "reason": value},
+            role="operator",
+        ),
+        Endpoint(
+            path="/api/v1/queue/pause",
+            valid=lambda: {"reason": "x"},
+            carry=lambda value: {"reason": value},
+            role="operator",
+            optional=True,
+        ),
+        Endpoint(
+            path="/api/v1/queue/resume",
+            valid=lambda: {"reason": "x"},
+            carry=lambda value: {"reason": value},
+            role="operator",
+            optional=True,
+        ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/role-group",

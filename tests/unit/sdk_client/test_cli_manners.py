@@ -81,7 +81,9 @@ def test_address_and_key_may_stand_on_either_side_of_the_command(jobctl, server,
     assert [seen.headers["authorization"] for seen in server.seen] == [f"Bearer {KEY}", "Bearer jp_other_x"]
 
 
-@pytest.mark.parametrize("verb", ["submit", "bulk", "watch", "tasks", "show", "cancel", "approve", "reject"])
+@pytest.mark.parametrize(
+    "verb", ["submit", "bulk", "watch", "tasks", "show", "cancel", "approve", "reject", "priority", "queue", "pause", "resume"]
+)
 def test_every_command_explains_itself_with_an_example(jobctl, verb):
     status, out, _ = jobctl(verb, "--help")
     assert status == FINE
