@@ -10,17 +10,20 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from apps.core import clock
 from apps.core.errors import Invalid, PlatformError
-from apps.dsl import scripts
-from apps.dsl.coloured import coloured
+from apps.dsl import admin_backtests, script_tests, scripts
+from apps.dsl.coloured import coloured, coloured_diff
+from apps.dsl.differing import text_diff
 from apps.dsl.models import PolicyRun, PolicyScript
 from apps.dsl.policies import POLICIES, Hook
 from apps.orgs.models import Org
+
+__all__ = ["PolicyRunAdmin", "PolicyScriptAdmin", "admin_backtests"]
 
 
 class NewVersionForm(forms.ModelForm):
@@ -34,11 +37,16 @@ class NewVersionForm(forms.ModelForm):
         widget=forms.Textarea(attrs={"rows": 30, "cols": 110, "spellcheck": "false", "class": "policy-editor"}),
         help_text="Starlark. Saving keeps it as a draft; activate it in the list.",
     )
+    tests = forms.JSONField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 12, "cols": 110, "spellcheck": "false", "class": "policy-editor"}),
+        help_text='Its own tests, run before it is activated: [{"name": …, "input": {"task": {…}}, "expect": {"accepted": true}}, …]',
+    )
     by = ""
 
     class Meta:
         model = PolicyScript
-        fields = ("org_id", "script_id", "hook", "source")
+        fields = ("org_id", "script_id", "hook", "source", "tests")
 
     def clean_org_id(self) -> str:
         org = self.cleaned_data["org_id"]
@@ -47,6 +55,12 @@ class NewVersionForm(forms.ModelForm):
     def clean_source(self) -> str:
         # Browsers send CRLF; the same text must be the same version from wherever it comes.
         return self.cleaned_data["source"].replace("\r\n", "\n")
+
+    def clean_tests(self) -> list[dict[str, Any]]:
+        tests = self.cleaned_data["tests"] or []
+        if wrong := script_tests.problems(tests):
+            raise forms.ValidationError([f"{problem.field}: {problem.message}" for problem in wrong])
+        return tests
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
@@ -83,7 +97,8 @@ class PolicyScriptAdmin(admin.ModelAdmin):
     ordering = ("script_id", "org_id", "-version")
     actions = ("activate", "retire")
     list_per_page = 50
-    fields = ("script_id", "org", "version", "hook", "question", "status", "sha256", "created_at", "created_by", "text", "next_version")
+    fields = ("script_id", "org", "version", "hook", "question", "status", "sha256", "created_at", "created_by", "text", "own_tests",
+              "changed", "next_version")
 
     class Media:
         css = {"all": ["dsl/policy.css"]}
@@ -135,11 +150,21 @@ class PolicyScriptAdmin(admin.ModelAdmin):
         self._move(request, queryset, scripts.retire, "retired")
 
     def _move(self, request: HttpRequest, queryset: QuerySet[PolicyScript], move: Any, state: str) -> None:
+        count = 0
         for script in queryset:
             names = {"org_id": script.org_id, "script_id": script.script_id, "version": script.version}
-            moved = move(**names, by=_who(request), now=clock.now())
-            self.log_change(request, moved, f"is {state} now")
-        messages.success(request, f"{len(queryset)} now {state}.")
+            try:
+                moved = move(**names, by=_who(request), now=clock.now())
+            except Invalid as error:
+                wrong = "; ".join(problem.message for problem in error.problems)
+                messages.error(request, f"{script.script_id} version {script.version}: {error.sentence} {wrong}")
+            except PlatformError as error:
+                messages.error(request, f"{script.script_id} version {script.version}: {error.sentence}")
+            else:
+                self.log_change(request, moved, f"is {state} now")
+                count += 1
+        if count:
+            messages.success(request, f"{count} now {state}.")
 
     @admin.display(description="org", ordering="org_id")
     def org(self, script: PolicyScript) -> str:
@@ -157,6 +182,36 @@ class PolicyScriptAdmin(admin.ModelAdmin):
     @admin.display(description="source")
     def text(self, script: PolicyScript) -> SafeString:
         return coloured(script.source)
+
+    @admin.display(description="tests")
+    def own_tests(self, script: PolicyScript) -> SafeString | str:
+        if not script.tests:
+            return "none"
+        lines = format_html_join(
+            "",
+            '<tr class="policy-test-{}"><td>{}</td><td>{}</td><td><code>{}</code></td><td>{}</td></tr>',
+            (
+                (
+                    "ok" if outcome.passed else "failed",
+                    "passes" if outcome.passed else "fails",
+                    outcome.name,
+                    json.dumps(outcome.expected, ensure_ascii=False),
+                    "" if outcome.passed else outcome.sentence,
+                )
+                for outcome in scripts.test(script)
+            ),
+        )
+        head = "<tr><th>now</th><th>test</th><th>expects</th><th></th></tr>"
+        return format_html('<table class="policy-tests"><thead>{}</thead><tbody>{}</tbody></table>', mark_safe(head), lines)  # noqa: S308
+
+    @admin.display(description="changed")
+    def changed(self, script: PolicyScript) -> SafeString | str:
+        versions = PolicyScript.objects.filter(org_id=script.org_id, script_id=script.script_id)
+        before = versions.filter(version__lt=script.version).order_by("-version").first()
+        if before is None:
+            return "the first version"
+        lines = text_diff(before, script)
+        return coloured_diff(lines) if lines else f"the text of version {before.version}, with other tests"
 
     @admin.display(description="")
     def next_version(self, script: PolicyScript) -> SafeString:
@@ -182,13 +237,14 @@ class OutcomeFilter(admin.SimpleListFilter):
 class PolicyRunAdmin(admin.ModelAdmin):
     """Works the same with runs on SQLite and on MongoDB: filters and sorts are on plain fields, JSON is only shown."""
 
-    list_display = ("at", "task_key", "hook", "script", "said", "milliseconds")
-    list_filter = ("hook", OutcomeFilter)
+    list_display = ("at", "task_key", "hook", "script", "place", "said", "milliseconds")
+    list_filter = ("hook", OutcomeFilter, "place")
     search_fields = ("task_key", "script_id", "org_id")
     ordering = ("-id",)
     list_per_page = 50
     show_full_result_count = False
-    fields = ("at", "org_id", "task_key", "hook", "script", "sha256", "said", "milliseconds", "config_version", "asked", "answered")
+    fields = ("at", "org_id", "task_key", "hook", "script", "sha256", "said", "milliseconds", "where", "config_version", "asked",
+              "answered")
     readonly_fields = fields
 
     class Media:
@@ -227,6 +283,12 @@ class PolicyRunAdmin(admin.ModelAdmin):
     @admin.display(description="took", ordering="duration_us")
     def milliseconds(self, run: PolicyRun) -> str:
         return f"{run.duration_us / 1000:.2f} ms"
+
+    @admin.display(description="answered")
+    def where(self, run: PolicyRun) -> str:
+        if run.place == "local":
+            return "here, in the sandbox"
+        return f"by the org's service, with HTTP status {run.http_status}" if run.http_status else "by the org's service: no answer came"
 
     @admin.display(description="input")
     def asked(self, run: PolicyRun) -> SafeString:

@@ -20,6 +20,15 @@ TOKEN = re.compile(
 )
 
 
+def coloured_diff(lines: list[str]) -> SafeString:
+    """A unified diff: `<pre class="policy-diff">`, what came and what went in colours."""
+    kinds = {"+": "came", "-": "went", "@": "place"}
+    shown = "\n".join(
+        f'<span class="policy-{"file" if at < 2 else kinds.get(line[:1], "same")}">{escape(line)}</span>' for at, line in enumerate(lines)
+    )
+    return mark_safe(f'<pre class="policy-diff">{shown}</pre>')  # noqa: S308
+
+
 def coloured(source: str) -> SafeString:
     """`<ol class="policy-source">`, one `<li>` a line, its tokens in `<span class="policy-…">`."""
     pieces, at = [], 0

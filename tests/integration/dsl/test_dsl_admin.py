@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from apps.dsl import scripts
 from apps.dsl.models import PolicyRun, PolicyScript
+from apps.dsl.policies import Hook
 from tests.factories import NOON, make_org
 from tests.integration.dsl.bombs import approve
 
@@ -146,3 +147,57 @@ class TestRuns:
         assert "too large" in page
         assert admin_client.post(path, {"error": "x"}).status_code == 403
         assert admin_client.get(reverse("admin:dsl_policyrun_add")).status_code == 403
+
+
+TESTS = [
+    {"name": "<b>it passes</b>", "input": {"priority": 1}, "expect": {"accepted": True}},
+    {"name": "it fails", "input": {"priority": 1}, "expect": {"accepted": False}},
+]
+
+
+def test_a_version_shows_its_tests_as_they_run_now_and_what_changed(admin_client):
+    register(TWO)
+    script = register(ONE, tests=TESTS)
+    page = admin_client.get(reverse("admin:dsl_policyscript_change", args=[script.pk])).content.decode()
+    assert "&lt;b&gt;it passes" in page and "<b>it passes" not in page
+    assert page.count("policy-test-ok") == 1 and page.count("policy-test-failed") == 1 and "expected {&quot;accepted&quot;:false}" in page
+    assert '<span class="policy-went">-' in page and '<span class="policy-came">+' in page and "&lt;script&gt;" in page
+
+
+def test_a_version_whose_tests_fail_is_not_activated_and_the_page_says_why(admin_client):
+    script = register(ONE, tests=TESTS)
+    chosen = {"action": "activate", "_selected_action": [script.pk]}
+    page = admin_client.post(LIST, chosen, follow=True).content.decode()
+    assert "1 of 2 tests of this version fail" in page and "it fails: expected" in page
+    script.refresh_from_db()
+    assert script.status == "draft"
+
+
+def test_tests_are_given_in_the_form_too(admin_client):
+    form = {"org_id": "", "script_id": "approval/form", "hook": "approval", "source": TWO, "tests": '[{"name": "x"}]'}
+    assert "tests[0]: must be an object with name, input and expect" in admin_client.post(ADD, form).content.decode()
+    admin_client.post(ADD, {**form, "tests": '[{"name": "x", "input": {}, "expect": {"accepted": false}}]'})
+    assert PolicyScript.objects.get(script_id="approval/form").tests[0]["name"] == "x"
+
+
+def test_backtests_are_shown_with_what_flips_and_the_order_of_the_queue(admin_client, redis):
+    from apps.dsl import backtest
+    from tests.integration.dsl.test_backtest import record
+
+    make_org("acme")
+    record(30, output={"accepted": True, "reason": "<i>fine</i>"})
+    record(6, Hook.PRIORITY, output=lambda n: {"priority": n})
+    drafts = [
+        register(approve("return {'accepted': task['priority'] < 20, 'reason': '<i>' }")),
+        register("def prioritize(task):\n    return {'priority': -task['priority']}\n", script_id="priority/mine", hook="priority"),
+    ]
+    approval, priority = (backtest.start(draft, backtest.Window(), org_id="acme", by="ann", now=NOON) for draft in drafts)
+    assert "approval/mine@1" in admin_client.get(reverse("admin:dsl_backtest_changelist")).content.decode()
+    page = admin_client.get(reverse("admin:dsl_backtest_change", args=[approval.pk])).content.decode()
+    assert "accept -&gt; reject" in page and "acme/t29" in page and "<i>" not in page
+    page = admin_client.get(reverse("admin:dsl_backtest_change", args=[priority.pk])).content.decode()
+    assert "Kendall&#x27;s tau -1.0" in page or "Kendall's tau -1.0" in page
+    flips = admin_client.get(reverse("admin:dsl_backtestflip_changelist"), {"backtest__id__exact": approval.pk}).content.decode()
+    assert flips.count("accept -&gt; reject") >= 10
+    flip = approval.flips.first()
+    assert admin_client.get(reverse("admin:dsl_backtestflip_change", args=[flip.pk])).status_code == 200

@@ -149,7 +149,7 @@ class TestBuiltIns:
         shutil.copytree(BASE_DIR / "dsl_scripts", tmp_path, dirs_exist_ok=True)
         file = tmp_path / "approval" / "default.star"
         original = file.read_text()
-        for text in (original, TWO, original):
+        for text in (original, original + "\n# another thought\n", original):
             file.write_text(text)
             scripts.load_built_in(tmp_path, now=NOON)
         assert statuses("approval/default") == {1: Status.ACTIVE, 2: Status.RETIRED}
