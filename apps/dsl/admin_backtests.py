@@ -70,7 +70,8 @@ class BacktestAdmin(ReadOnlyAdmin):
         if not found:
             return "-"
         lines = format_html_join("", "<li>{} × {}</li>", ((f"{each['count']:,}", each["message"]) for each in found["messages"]))
-        return format_html('{} as recorded, {} now<ul class="policy-messages">{}</ul>', f"{found['recorded']:,}", f"{found['draft']:,}", lines)
+        counts = (f"{found['recorded']:,}", f"{found['draft']:,}")
+        return format_html('{} as recorded, {} now<ul class="policy-messages">{}</ul>', *counts, lines)
 
     @admin.display(description="order of the queue")
     def queue(self, test: Backtest) -> SafeString | str:
