@@ -6,6 +6,7 @@ from django.urls import path
 
 from apps.tasks import (
     api,
+    api_auctions,
     api_bulk,
     api_bulk_actions,
     api_dead_letters,
@@ -43,6 +44,7 @@ urlpatterns = [
     path("api/v1/tasks/<str:task_id>/sub-tasks", api.SubTasks.as_view()),
     path("api/v1/tasks/<str:task_id>/explain", api_explain.Explain.as_view()),
     path("api/v1/tasks/<str:task_id>/events", api.Events.as_view()),
+    path("api/v1/tasks/<str:task_id>/auctions", api_auctions.Auctions.as_view()),
     path("api/v1/tasks/<str:task_id>/stream", api_streams.TaskStream.as_view()),
     path("api/v1/tasks/<str:task_id>/priority", api_queue.Priority.as_view()),
     path("api/v1/tasks/<str:task_id>/cancel", api.Cancel.as_view()),

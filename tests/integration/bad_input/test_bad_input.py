@@ -191,7 +191,7 @@ def test_an_id_that_cannot_be_is_as_missing_as_one_that_is_not(door):
     at = door("submitter")
     for task_id in BAD_IDS:
         # The empty id names the list; a dot or two, as every client reads them, another path.
-        for verb in () if task_id in {"", ".", ".."} else ("", "/events", "/stream"):
+        for verb in () if task_id in {"", ".", ".."} else ("", "/events", "/auctions", "/stream"):
             path = f"/api/v1/tasks/{quote(task_id, safe='')}{verb}"
             at.expect(ascii(task_id) + verb, at.client.get(path, headers=at.headers), {404})
         if task_id:

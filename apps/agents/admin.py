@@ -1,0 +1,5 @@
+"""The agents room in the admin."""
+
+from __future__ import annotations
+
+from apps.agents import admin_auctions as admin_auctions
