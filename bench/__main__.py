@@ -1,4 +1,5 @@
-"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth, a backtest.
+"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth, a backtest, and the market:
+routing with many candidates, and simulated choices against an oracle. `python -m bench market` runs one part.
 
 Writes var/bench/latest.json."""
 
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
-PARTS = ("throughput", "latency", "depth", "backtest")
+PARTS = ("throughput", "latency", "depth", "backtest", "market")
 DEPTHS = (1_000, 10_000, 100_000)
 
 
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("Raising the platform …", style="bright_black")
         house = House(stage)
         figures: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "settings": report.settings(stage)}
-        for part in options.only or PARTS:
+        for part in [*options.parts, *(options.only or ())] or PARTS:
             console.print(f"Measuring {part} …", style="bright_black")
             figures[part] = MEASURES[part](house, options)
             stage.check()
@@ -131,7 +133,31 @@ def backtest(house: House, options: argparse.Namespace) -> dict[str, Any]:
     return house.stage.ask("bench.recorded", {"org": ORG, "count": options.recorded})
 
 
-MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "backtest": backtest}
+def market(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    """Routing decisions with many candidates, and a simulated market against an oracle that knows every true cost."""
+    stage = house.stage
+    with tempfile.TemporaryDirectory(dir=stage.data) as directory:
+        own = {
+            "REDIS_URL": f"{stage.url('redis').rpartition('/')[0]}/2",
+            "NATS_URL": stage.url("nats"),
+            "DATABASE_URL": f"sqlite:///{directory}/routing.sqlite3",
+        }
+        bidders = stage.start_agent("bench.bidders", **own)
+        bidders.wait_ready()
+        wishes = {"candidates": options.candidates, "decisions": options.decisions, "auctions": max(10, options.decisions // 3)}
+        timed = stage.ask("bench.routing", wishes, **own)
+        stage.agents.remove(bidders)
+        bidders.ask_to_stop()
+        bidders.wait_stopped(5.0)
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    routing = {name: {at: round(percentile(found, share), 1) for at, share in shares.items()} for name, found in timed.items()}
+    simulated = stage.ask("bench.market", {"tasks": options.simulated, "agents": 40, "seed": options.seed})
+    if simulated["ineligible"]:
+        raise Wrong(f"the market chose {simulated['ineligible']} ineligible agents")
+    return {"candidates": options.candidates, "decisions": options.decisions, "routing_ms": routing, "simulated": simulated}
+
+
+MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "backtest": backtest, "market": market}
 
 
 @contextlib.contextmanager
@@ -160,6 +186,7 @@ def _cpu_per_task(bulks: Sequence[Any]) -> dict[str, float]:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all when none is named")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be given again")
     parser.add_argument("--data", type=Path, default=ROOT / "var" / "bench", help="where to work and write (default: var/bench)")
     parser.add_argument("--tasks", type=int, default=5_000, help="of one bulk submission (default %(default)s)")
@@ -170,7 +197,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (default %(default)s)")
     parser.add_argument("--pace", type=float, default=50.0, help="single submissions a second (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")
-    return parser.parse_args(argv)
+    parser.add_argument("--candidates", type=int, default=1_000, help="agents a routing decision chooses from (default %(default)s)")
+    parser.add_argument("--decisions", type=int, default=100, help="routing decisions of each strategy (default %(default)s)")
+    parser.add_argument("--simulated", type=int, default=400, help="tasks of the simulated market (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated market (default %(default)s)")
+    options = parser.parse_args(argv)
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    return options
 
 
 def _as_interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -44,6 +44,9 @@ def shown(figures: dict[str, Any]) -> RenderableType:
     if found := figures.get("backtest"):
         said = f"  {found['answered_s']:.1f} s ({found['runs_per_s']:,.0f}/s), {found['flipped']:,} flip"
         parts += [_heading(f"A backtest of {found['decisions']:,} recorded decisions"), Text(said), Text()]
+    if found := figures.get("market"):
+        parts += [_heading(f"Routing among {found['candidates']:,} candidates, queue head to published"), _routing(found)]
+        parts += _simulated(found)
     about = figures["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts.append(
@@ -83,6 +86,25 @@ def _depth(found: dict[str, Any]) -> Table:
             f"{line['redis_mb']:.1f}", f"{line['filled_per_second']:,.0f}",
         )  # fmt: skip
     return table
+
+
+def _routing(found: dict[str, Any]) -> Table:
+    table = _table("strategy", "p50 ms", "p99 ms", "max ms")
+    for name, ms in found["routing_ms"].items():
+        table.add_row(name, *(f"{ms[at]:,.1f}" for at in ("p50", "p99", "max")))
+    return table
+
+
+def _simulated(found: dict[str, Any]) -> list[Text]:
+    said = found["simulated"]
+    return [
+        _heading(f"Simulated market: {said['tasks']} tasks, {said['agents']} agents, {said['liars']} of them liars"),
+        Text(
+            f"  the choice is the oracle's in {said['agreement']:.1%}, within 1 % of its cost in {said['near']:.1%}; "
+            f"costs {said['mean_regret']:.2%} more on average; ineligible: {said['ineligible']}"
+        ),
+        Text(),
+    ]
 
 
 def _table(first: str, *others: str) -> Table:

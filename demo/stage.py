@@ -118,10 +118,11 @@ class Stage:
     def url(self, name: str) -> str:
         return self.stack["urls"][name]
 
-    def ask(self, module: str, wishes: Any) -> Any:
+    def ask(self, module: str, wishes: Any, **variables: str) -> Any:
         """Run a module beside the platform: JSON in, JSON out. Raises Broken with what it printed."""
+        environment = {**self.environment, **variables}
         done = subprocess.run(
-            [sys.executable, "-m", module], cwd=ROOT, env=self.environment, input=json.dumps(wishes), capture_output=True, text=True
+            [sys.executable, "-m", module], cwd=ROOT, env=environment, input=json.dumps(wishes), capture_output=True, text=True
         )
         if done.returncode:
             raise Broken(f"{module} failed:\n{done.stderr.strip()}")
