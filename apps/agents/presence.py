@@ -24,6 +24,8 @@ from apps.core import clock, redis
 AWAY_AFTER_SECONDS = 15
 """Three missed heartbeats."""
 FORGET_AFTER_SECONDS = 3600
+MANY = 50
+"""Asking about more agents than so many, the whole board is read at once."""
 
 
 class Presence(StrEnum):
@@ -112,26 +114,48 @@ class PresenceBoard:
     def states(self, org_id: str, agents: Sequence[str], *, now: datetime) -> dict[str, AgentState]:
         if not agents:
             return {}
+        if len(agents) > MANY:
+            seen_by, load_by = self._whole(org_id)
+            now_ms = clock.to_ms(now)
+            return {agent: _state(seen_by.get(agent), int(load_by.get(agent, 0)), now_ms) for agent in agents}
         with redis.client().pipeline(transaction=False) as pipeline:
             pipeline.hmget(redis.key("presence", org_id), agents)
             pipeline.hmget(redis.key("load", org_id), agents)
             seen, loads = pipeline.execute()
-        return {agent: _state(raw, int(load or 0), now) for agent, raw, load in zip(agents, seen, loads, strict=True)}
+        now_ms = clock.to_ms(now)
+        return {agent: _state(raw, int(load or 0), now_ms) for agent, raw, load in zip(agents, seen, loads, strict=True)}
+
+    def _whole(self, org_id: str) -> tuple[dict[str, str], dict[str, str]]:
+        """agent -> what was seen, agent -> load; of everybody in the org."""
+        keys = [redis.key("presence", org_id), redis.key("load", org_id)]
+        seen, loads = orjson.loads(_board()(keys=keys, client=redis.client()))
+        # An empty table is {} in the script's JSON, a full one a flat list.
+        whos, whats = [dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {} for flat in (seen, loads)]
+        return whos, whats
 
     def seen(self, org_id: str) -> dict[str, datetime]:
         """Everybody of the org who is remembered, and when they were last heard."""
         return {agent: clock.from_ms(orjson.loads(raw)[0]) for agent, raw in redis.client().hgetall(redis.key("presence", org_id)).items()}
 
 
+@lru_cache(maxsize=1)
+def _board() -> Any:
+    return redis.script(Path(__file__).with_name("board.lua"))
+
+
 def _is_away(seen_ms: int, now: datetime) -> bool:
-    return clock.to_ms(now) - seen_ms > AWAY_AFTER_SECONDS * 1000
+    return _is_past(seen_ms, clock.to_ms(now))
 
 
-def _state(raw: str | None, load: int, now: datetime) -> AgentState:
+def _is_past(seen_ms: int, now_ms: int) -> bool:
+    return now_ms - seen_ms > AWAY_AFTER_SECONDS * 1000
+
+
+def _state(raw: str | None, load: int, now_ms: int) -> AgentState:
     if raw is None:
         return AgentState(presence=Presence.UNKNOWN, slots=0, load=load)
     seen_ms, slots, _, instances, intake = orjson.loads(raw)
-    away = _is_away(seen_ms, now)
+    away = _is_past(seen_ms, now_ms)
     return AgentState(
         presence=Presence.AWAY if away else Presence.PRESENT,
         slots=slots,

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
+
+import orjson
+from django.db.models import TextField
+from django.db.models.functions import Cast
 
 from apps.orgs.config_store import OrgConfig
 from apps.roles.models import EVERY_SPACE, SubjectRole
@@ -57,15 +62,25 @@ class RoleDirectory:
         held = (
             SubjectRole.objects.filter(subject__org_id=self.org_id, subject__is_active=True, job_space_id__in=spaces)
             .filter(role__org_id=self.org_id, role__role_type=role_type, role__job_space_id__in=spaces)
-            .values_list("subject__subject_id", "subject__subject_type", "subject__capabilities", "role__role_id")
+            # As text: Django would parse a thousand lists of capabilities, most of them the same.
+            .annotate(words=Cast("subject__capabilities", TextField()))
+            .values_list("subject__subject_id", "subject__subject_type", "words", "role__role_id")
         )
         found: dict[str, tuple[str, tuple[str, ...], set[str]]] = {}
-        for subject_id, subject_type, capabilities, role_id in held:
-            found.setdefault(subject_id, (subject_type, tuple(capabilities), set()))[2].add(role_id)
+        for subject_id, subject_type, words, role_id in held:
+            if subject_id in found:
+                found[subject_id][2].add(role_id)
+            else:
+                found[subject_id] = (subject_type, _capabilities(words), {role_id})
         return [
             CandidateSubject(subject_id=subject_id, subject_type=kind, role_ids=tuple(sorted(roles)), capabilities=capabilities)
             for subject_id, (kind, capabilities, roles) in sorted(found.items())
         ]
+
+
+@lru_cache(maxsize=4096)
+def _capabilities(text: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(text))
 
 
 class ServiceDirectory:
