@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ACTOR = "sweeper"
 LIMIT = 500
+UNASSIGNED = [TaskStatus.QUEUED.value, TaskStatus.AWAITING_APPROVAL.value, TaskStatus.AWAITING_ASSIGNMENT.value]
 LISTENING_SECONDS = 3
 HEARING_SECONDS = 12
 """A listener must have listened this long (two heartbeats) before silence means anything."""
