@@ -308,3 +308,6 @@ class DecisionAdmin(ReadOnlyAdmin):
     list_filter = (OrgFilter,)
     search_fields = ("^task_key", "=actor")
     ordering = ("-at",)
+
+
+from apps.tasks import admin_operating as admin_operating  # noqa: E402  the pages of operators register themselves

@@ -91,7 +91,7 @@ def _suspect(task: Task, agent: str, silent: str, config: OrgConfig, actor: str,
             because=reason, details={"agents": agents, "attempt": task.attempt, "after_crashes": config.quarantine_after_crashes},
             config_version=config.version, at=now,
         )  # fmt: skip
-        return Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, fields=marked, rows=(decision,))
+        return Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, fields=marked, rows=(decision,), dead_letter="poison")
     if task.attempt >= task.max_attempts:
         return Move(task=task, end=TaskStatus.FAILED, reason=f"{silent}; that was the last attempt", actor=actor, fields=marked)
     return back_to_queue(task, reason=silent, actor=actor, not_before=again, excluded=CRASHED)
