@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from apps.dsl.models import PolicyRun
 from apps.orgs.models import OrgConfigParameter
 from apps.roles.models import Role, SubjectRole
-from apps.tasks.models import Task, Transition
+from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task, Transition
 from jobplatform.env import BASE_DIR
-from tests.factories import bearer, make_entry, make_key, make_task
+from tests.factories import NOON, bearer, make_entry, make_key, make_task
 from tests.integration.bad_input.corpus import BAD_IDS, bodies, entry_changes
 
 KINDS = {"bytes": {400}, "media": {413, 415}, "size": {413}, "limits": {422}, "shape": {422}}
@@ -81,6 +81,26 @@ ENDPOINTS = {
             role="operator",
             optional=True,
         ),
+        Endpoint(
+            path="/api/v1/tasks/actions",
+            valid=lambda: {"action": "cancel", "filter": {}, "dry_run": True},
+            carry=lambda value: {"action": "cancel", "filter": {"q": value}, "dry_run": True},
+            role="operator",
+        ),
+        Endpoint(
+            path="/api/v1/dead-letters/held/requeue",
+            valid=lambda: {"reason": "x"},
+            carry=lambda value: {"patch": {"task_contracts_map": {"free": value}}},
+            role="operator",
+        ),
+        Endpoint(
+            path="/api/v1/schedules",
+            valid=lambda: {"name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0}},
+            carry=lambda value: {
+                "name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0, "task_contracts_map": {"f": value}},
+            },
+            role="operator",
+        ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/role-group",
@@ -106,6 +126,7 @@ class Door:
     def __init__(self, client: Any, role: str) -> None:
         self.client, self.headers, self.wrong = client, bearer(make_key("acme", role)), {}
         make_task("held")
+        DeadLetter.objects.create(key="acme/held", org_id="acme", task_id="held", kind="expired", sequence=1, at=NOON)
         self._stored = self._rows()
 
     def post(self, path: str, body: Any, content_type: str = "application/json", **headers: str) -> Any:
@@ -128,7 +149,8 @@ class Door:
         return body
 
     def _rows(self) -> list[Any]:
-        counts = [model.objects.count() for model in (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole)]
+        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Schedule, BulkAction)
+        counts = [model.objects.count() for model in kept]
         return [*counts, *Task.objects.values_list("status", "reason")]
 
 
