@@ -32,6 +32,7 @@ VARIABLES = (
     Variable(name="REDIS_URL", default="(that of a running `up`)", meaning="order, leases, caches; may be emptied at any time"),
     Variable(name="REDIS_PREFIX", default="jp", meaning="prefix of every Redis key, so platforms can share a server"),
     Variable(name="NATS_URL", default="(that of a running `up`)", meaning="the wire to agents (JetStream on)"),
+    Variable(name="NATS_PUBLIC_URL", default="", meaning="where agents are told to connect when they enrol; empty: NATS_URL"),
     Variable(name="NATS_SYNC_INTERVAL", default="", meaning="JetStream sync_interval of the embedded server; empty: its default"),
     Variable(name="NATS_REPLICAS", default="1", meaning="copies of each stream in a NATS cluster: 3 survive the loss of a server"),
     Variable(name="DATABASE_URL", default="sqlite:///var/platform.sqlite3", meaning="Django's own tables, orgs, roles, scripts"),

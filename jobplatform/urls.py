@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("", include("apps.orgs.urls")),
     path("", include("apps.roles.urls")),
+    path("", include("apps.agents.urls")),
     path("", include("apps.tasks.urls")),
     path("", include("apps.people.urls")),
     path("", include("apps.webhooks.urls")),
