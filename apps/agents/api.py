@@ -70,8 +70,8 @@ class _Verb(APIView):
     permission_classes = [RequireRole(OPERATOR, AGENT)]
 
     def steer(self, request: Request, subject_id: str, act: Callable[[AgentBook, str, str], Any]) -> HttpResponse:
-        subject = _agent(request, subject_id)
         reason = documents.read_reason(documents.optional_body(request))
+        subject = _agent(request, subject_id)
         act(_book(request), subject.subject_id, reason)
         return answer(_json(request, subject))
 
@@ -118,8 +118,8 @@ class Revoke(_Verb):
 
     @extend_schema(**_docs("revoke", "Out at once: keys, connections, tasks", answers=schema.RevokedSerializer))
     def post(self, request: Request, subject_id: str) -> HttpResponse:
-        subject = _agent(request, subject_id)
         reason = documents.read_reason(documents.optional_body(request))
+        subject = _agent(request, subject_id)
         done = _book(request).revoke(subject.subject_id, reason)
         return answer({**_json(request, subject), "keys_revoked": done.keys, "told_nats": done.told_nats})
 

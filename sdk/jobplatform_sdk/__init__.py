@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from jobplatform_sdk.bidding import Bid as Bid
     from jobplatform_sdk.bidding import Call as Call
     from jobplatform_sdk.client import Client as Client
+    from jobplatform_sdk.client_agents import enrol as enrol
     from jobplatform_sdk.client_async import AsyncClient as AsyncClient
     from jobplatform_sdk.client_calls import Patience as Patience
     from jobplatform_sdk.client_errors import ClientError as ClientError
@@ -34,6 +35,7 @@ _HOMES = {
     "AsyncClient": "client_async",
     "Patience": "client_calls",
     "ClientError": "client_errors",
+    "enrol": "client_agents",
     "BadWebhook": "webhooks",
     "verify_webhook": "webhooks",
 }

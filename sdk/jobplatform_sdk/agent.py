@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobplatform_sdk import subjects
@@ -39,6 +39,11 @@ class Agent:
         api_key: str | None = None,
         concurrency: int = 8,
         capabilities: Sequence[str] = (),
+        job_kinds: Sequence[str] = (),
+        max_payload_bytes: int = 0,
+        costs: Mapping[str, Any] | None = None,
+        version: str = "",
+        description: str = "",
         org_id: str | None = None,
         drain_seconds: float = 20.0,
         heartbeat_seconds: float = 5.0,
@@ -46,6 +51,9 @@ class Agent:
         """`api_key` and `nats_url` default to JOBPLATFORM_API_KEY and JOBPLATFORM_NATS_URL. The key says whose it is;
         `subject_id`, when given, must agree. Without a key (a NATS server without authentication) `org_id` and
         `subject_id` say it. `concurrency`: tasks at once. Raises BadKey, ValueError.
+
+        The agent's card, which the platform shows and chooses by: `capabilities` that tasks may ask for; `job_kinds` it takes
+        (none: any) and `max_payload_bytes` of a task (0: any); `costs` (per_task, per_second, unit); `version`, `description`.
         """
         api_key = api_key or os.environ.get("JOBPLATFORM_API_KEY")
         self._url = nats_url or os.environ.get("JOBPLATFORM_NATS_URL") or "nats://127.0.0.1:4222"
@@ -67,7 +75,15 @@ class Agent:
         self._settings = Settings(
             token=token,
             concurrency=concurrency,
-            capabilities=tuple(capabilities),
+            card={
+                "capabilities": list(capabilities),
+                "job_kinds": list(job_kinds),
+                "slots": concurrency,
+                "max_payload_bytes": max_payload_bytes,
+                "costs": dict(costs or {}),
+                "version": version,
+                "description": description,
+            },
             heartbeat_seconds=heartbeat_seconds,
             drain_seconds=drain_seconds,
         )
@@ -75,6 +91,7 @@ class Agent:
         self._bidder: Bidder | None = None
         self._runtime: Runtime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._intake = "open"
 
     def handler(self, function: Handler) -> Handler:
         """Decorator. `function(task, context)`: ordinary functions run in threads, `async def` on the loop. What it
@@ -101,7 +118,7 @@ class Agent:
             inbox_prefix=subjects.inbox_prefix(self._settings.token),
         )
         self._loop = asyncio.get_running_loop()
-        self._runtime = Runtime(self._settings, self._handler, link, bidder=self._bidder)
+        self._runtime = Runtime(self._settings, self._handler, link, bidder=self._bidder, intake=self._intake)
         try:
             await self._runtime.serve()
         finally:
@@ -113,6 +130,23 @@ class Agent:
         runtime, loop = self._runtime, self._loop
         if runtime is not None and loop is not None:
             loop.call_soon_threadsafe(runtime.stop)
+
+    def pause(self) -> None:
+        """Ask the platform for nothing new; what is here is finished. From any thread; `resume` takes it back."""
+        self._take_in("paused")
+
+    def drain(self) -> None:
+        """As `pause`, on the way out: once nothing is left, `stop` loses no time."""
+        self._take_in("draining")
+
+    def resume(self) -> None:
+        self._take_in("open")
+
+    def _take_in(self, intake: str) -> None:
+        self._intake = intake
+        runtime, loop = self._runtime, self._loop
+        if runtime is not None and loop is not None:
+            loop.call_soon_threadsafe(runtime.take_in, intake)
 
     def run(self) -> None:
         """Work until SIGINT or SIGTERM. Ends the process with a sentence when the key is refused."""

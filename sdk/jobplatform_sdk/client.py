@@ -23,6 +23,7 @@ import httpx
 from jobplatform_sdk import client_calls as calls
 from jobplatform_sdk import client_queue as queue_calls
 from jobplatform_sdk.client_admin import AdminCalls
+from jobplatform_sdk.client_agents import AgentMethods
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
@@ -35,7 +36,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client(AdminCalls, Operating, Explaining):
+class Client(AdminCalls, Operating, Explaining, AgentMethods):
     def __init__(
         self,
         url: str | None = None,

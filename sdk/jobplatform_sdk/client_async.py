@@ -20,6 +20,7 @@ import httpx
 from jobplatform_sdk import client_calls as calls
 from jobplatform_sdk import client_queue as queue_calls
 from jobplatform_sdk.client_admin import AdminCalls
+from jobplatform_sdk.client_agents import AsyncAgentMethods
 from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
@@ -32,7 +33,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class AsyncClient(AdminCalls, Operating, Explaining):
+class AsyncClient(AdminCalls, Operating, Explaining, AsyncAgentMethods):
     def __init__(
         self,
         url: str | None = None,

@@ -45,6 +45,8 @@ REFUSALS_MAX = 5
 SILENT_BEATS = 2
 """After missing so many heartbeats an agent listens first before it starts anything."""
 FLUSH_SECONDS = 5.0
+CARD_EVERY = 12
+"""Heartbeats."""
 
 ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
 Handler = Callable[[Task, Context], Any]
@@ -58,7 +60,8 @@ class AccessRefused(Exception):  # noqa: N818
 class Settings:
     token: str
     concurrency: int
-    capabilities: tuple[str, ...]
+    card: dict[str, Any]
+    """What the agent says of itself: capabilities, limits, costs, version, description."""
     heartbeat_seconds: float
     drain_seconds: float
 
@@ -66,7 +69,9 @@ class Settings:
 class Runtime:
     """One run of an agent, from `serve` to its end. All methods run on one loop."""
 
-    def __init__(self, settings: Settings, handler: Handler, link: Link, *, bidder: Bidder | None = None) -> None:
+    def __init__(
+        self, settings: Settings, handler: Handler, link: Link, *, bidder: Bidder | None = None, intake: str = "open"
+    ) -> None:
         self._settings, self._handler, self._link = settings, handler, link
         self._bidding = Bidding(link, settings.token, bidder, self._load) if bidder else None
         self._org_id, self._subject_id = subjects.agent_of(settings.token)
@@ -86,6 +91,8 @@ class Runtime:
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._intake = intake
+        self._beats_to_card = 0
         self._beaten_at = time.monotonic()
         self._error: BaseException | None = None
 
@@ -97,9 +104,18 @@ class Runtime:
             self._hurry.set()
         self._stop.set()
 
+    def take_in(self, intake: str) -> None:
+        """Tell the platform from now on whether this agent takes work: open, paused or draining."""
+        self._intake = intake
+        self._beat_now.set()
+
+    def _came_up(self) -> None:
+        self._beats_to_card = 0
+        self._beat_now.set()
+
     async def serve(self) -> None:
         """Until `stop`. Raises AccessRefused."""
-        self._link.on_up(self._beat_now.set)
+        self._link.on_up(self._came_up)
         self._link.on_refused(self._count_refusal)
         helpers = [asyncio.create_task(self._reporter.run()), asyncio.create_task(self._beat())]
         for helper in helpers:
@@ -355,17 +371,21 @@ class Runtime:
                 continue
 
     def _heartbeat(self, running: list[Key]) -> bytes:
-        return orjson.dumps(
-            {
-                "subject_id": self._subject_id,
-                "instance": self._instance,
-                "slots": self._settings.concurrency,
-                "running": running,
-                "capabilities": self._settings.capabilities,
-                "version": VERSION,
-                "leaving": self._stop.is_set(),
-            }
-        )
+        beat: dict[str, Any] = {
+            "subject_id": self._subject_id,
+            "instance": self._instance,
+            "slots": self._settings.concurrency,
+            "running": running,
+            "capabilities": self._settings.card.get("capabilities", []),
+            "version": VERSION,
+            "intake": self._intake,
+            "leaving": self._stop.is_set(),
+        }
+        # The card with the first beat of a connection, and now and then: one that was lost is not missed for long.
+        if not self._beats_to_card:
+            beat["card"] = self._settings.card
+        self._beats_to_card = (self._beats_to_card or CARD_EVERY) - 1
+        return orjson.dumps(beat)
 
 
 def _outcome(result: Any) -> tuple[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
+from jobplatform_sdk.cli.agents import AGENTS_MORE, agent_arguments
 from jobplatform_sdk.cli.arguments_operating import operating
 from jobplatform_sdk.cli.explaining import (
     CONFIG_MORE,
@@ -200,6 +201,7 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("verdict", choices=("accept", "reject", "send_back"))
     verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
+    agent_arguments(add("agents", "agents: who is there, pause, drain, invite, revoke", AGENTS_MORE))
     add("inbox", "what you have to do and to decide", INBOX_MORE)
     operating(add, moment, instant, _new, _common)
     priority = add("priority", "give tasks another priority", PRIORITY_MORE)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import admin, arguments, explaining, looking, operating, queueing, scheduling, submitting, watching
+from jobplatform_sdk.cli import admin, agents, arguments, explaining, looking, operating, queueing, scheduling, submitting, watching
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -41,6 +41,7 @@ COMMANDS = {
     "queue": queueing.queue,
     "pause": queueing.pause,
     "resume": queueing.resume,
+    "agents": agents.agents,
 }
 
 LASTING = {"bulk", "watch"}
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command in LASTING:
             with Client(options.url, options.api_key, patience=BRIEF) as client:
                 next(client.tasks(limit=1), None)
-        with Client(options.url, options.api_key, patience=PATIENT if options.command in LASTING else BRIEF) as client:
+        # Who enrols has no key yet: the token stands in its place.
+        api_key = getattr(options, "token", None) or options.api_key
+        with Client(options.url, api_key, patience=PATIENT if options.command in LASTING else BRIEF) as client:
             return options.run(options, client, screen)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain while closing standard output; so it gets another.

@@ -101,6 +101,19 @@ ENDPOINTS = {
             },
             role="operator",
         ),
+        Endpoint(
+            path="/api/v1/agents/ada/pause",
+            valid=lambda: {"reason": "x"},
+            carry=lambda value: {"reason": value},
+            role="operator",
+            optional=True,
+        ),
+        Endpoint(
+            path="/api/v1/enrolments",
+            valid=lambda: {"subject_id": "new"},
+            carry=lambda value: {"subject_id": "new", "name": value},
+            role="operator",
+        ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/role-group",
