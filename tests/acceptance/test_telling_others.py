@@ -32,7 +32,8 @@ def test_a_completed_task_is_told_to_its_orgs_endpoint_within_moments(make_org, 
         slow = ann.create_webhook(f"http://127.0.0.1:{free_port()}/", description="nobody there")
         ids = [org.entry()["task_id"] for _ in range(20)]
         org.api.submit_bulk([org.entry(task_id=task_id) for task_id in ids])
-        got = receiver.wait_for(20)
+        assert org.all_ended(20) == {"completed": 20}
+        got = receiver.wait_for(20, 60.0)
         told = [verify_webhook(each.body, each.headers, made["secret"]) for each in got]
         assert sorted(each["data"]["task_id"] for each in told) == sorted(ids)
         assert {each["data"]["agent"] for each in told} == {"ada"} and {each["type"] for each in told} == {"task.completed"}
