@@ -27,6 +27,7 @@ from apps.core.redis import RedisDown
 from apps.orgs.access import OPERATOR, ApiKeyAuthentication, RequireRole
 from apps.tasks.models import Task
 from apps.tasks.states import OPEN, TaskStatus
+from apps.webhooks.models import PENDING, Delivery, Endpoint
 
 ORGS_MAX = 50
 REST = "_other"
@@ -86,6 +87,11 @@ def looked_up(*, org_id: str, now: datetime) -> Found:
     waiting = Task.objects.filter(status=TaskStatus.QUEUED.value, **scope).values_list("org_id")
     for org, since in waiting.annotate(since=Min("queued_at")).order_by():
         found[observe.QUEUE_OLDEST.name][(org,)] = max(0.0, (now - since).total_seconds()) if since else 0.0
+    wanted = Endpoint.objects.filter(enabled=True, **scope).values_list("pk", flat=True)
+    # By endpoint: that is what the index of deliveries begins with.
+    pending = Delivery.objects.filter(endpoint_id__in=list(wanted), state=PENDING).values_list("org_id")
+    for org, number in pending.annotate(number=Count("pk")).order_by():
+        found[observe.WEBHOOKS_PENDING.name][(org,)] = number
     return {name: _bounded(values, largest=name == observe.QUEUE_OLDEST.name) for name, values in found.items()}
 
 

@@ -33,8 +33,7 @@ def test_names_follow_prometheus_habits():
 def test_every_metric_is_counted_somewhere():
     from apps.core import observe
 
-    names = {name: value for name, value in vars(observe).items() if value in METRICS.values() if isinstance(value, observe.Metric)}
-    code = "".join(
-        path.read_text() for room in ("apps", "jobplatform", "workers") for path in (BASE_DIR / room).rglob("*.py") if path.name != "observe.py"
-    )
+    names = [name for name, value in vars(observe).items() if isinstance(value, observe.Metric)]
+    pages = [path for room in ("apps", "jobplatform", "workers") for path in (BASE_DIR / room).rglob("*.py")]
+    code = "".join(path.read_text() for path in pages if path.name != "observe.py")
     assert [name for name in names if f"observe.{name}" not in code] == []
