@@ -19,6 +19,7 @@ from jobplatform_sdk.cli.explaining import (
     explain_arguments,
     simulate_arguments,
 )  # fmt: skip
+from jobplatform_sdk.cli.policies import BACKTEST_MORE, POLICIES_MORE, backtest_arguments, policy_arguments
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
 
@@ -193,6 +194,8 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
         made.add_argument("--reason", default="", help="kept with the task")
     webhook_arguments(add("webhooks", "webhook endpoints, and what was sent to them", WEBHOOKS_MORE), moment)
     audit_arguments(add("audit", "who changed what, newest first", AUDIT_MORE), moment)
+    policy_arguments(add("policies", "policy scripts: register, test, compare, activate", POLICIES_MORE))
+    backtest_arguments(add("backtest", "what a policy script would have decided", BACKTEST_MORE), moment)
     chosen = add("assign", "choose the head agent of tasks that wait for a person's choice", ASSIGN_MORE)
     chosen.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     chosen.add_argument("--to", default="", metavar="SUBJECT", help="who shall do it (default: whom the platform proposes)")

@@ -8,7 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jobplatform_sdk.cli import admin, agents, arguments, explaining, looking, operating, queueing, scheduling, submitting, watching
+from jobplatform_sdk.cli import (
+    admin,
+    agents,
+    arguments,
+    explaining,
+    looking,
+    operating,
+    policies,
+    queueing,
+    scheduling,
+    submitting,
+    watching,
+)
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_calls import Patience
@@ -28,6 +40,8 @@ COMMANDS = {
     "reject": looking.steer,
     "webhooks": admin.webhooks,
     "audit": admin.audit,
+    "policies": policies.policies,
+    "backtest": policies.backtest,
     "assign": looking.steer,
     "verify": looking.steer,
     "inbox": looking.inbox,
