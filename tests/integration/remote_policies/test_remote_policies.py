@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import threading
 import time
 from datetime import timedelta
 
 import pytest
+import standardwebhooks
 
-from apps.core import signatures
+from apps.core import clock, signatures
 from apps.dsl import scripts
 from apps.dsl.models import PolicyRun
 from apps.dsl.policies import Hook
 from apps.dsl.runner import PolicyRequest, PolicyRunner
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
+from jobplatform.env import BASE_DIR
 from tests.factories import NOON
 from tests.integration.remote_policies.conftest import submit
 from tests.integration.remote_policies.service import SECRET, answering, http
@@ -306,3 +309,38 @@ def test_when_the_priority_policy_fails_the_submitters_or_a_fixed_one_holds(serv
                      by="tests", now=NOON, activate=True)  # fmt: skip
     (verdict,) = submit({"task_priority_value": 4})
     assert verdict.status == TaskStatus.QUEUED and Task.objects.get(pk=verdict.key).priority == priority
+
+
+# ---- what the documentation shows ---------------------------------------------------------------------------
+
+
+def test_the_example_server_answers_and_refuses_what_is_not_signed(org_of, settings, monkeypatch):
+    monkeypatch.setenv("POLICY_SECRET", SECRET)
+    spec = importlib.util.spec_from_file_location("policy_server", BASE_DIR / "examples" / "policy_server.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    monkeypatch.setattr(example.Policies, "log_message", lambda *_: None)
+    server = example.ThreadingHTTPServer(("127.0.0.1", 0), example.Policies)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings.OUTBOUND_ALLOW = ["127.0.0.1"]
+    url = f"http://127.0.0.1:{server.server_port}/"
+    org_of(None, dsl_remote_url=url, outbound_allow=["127.0.0.1"])
+    now = clock.now()
+    assert submit({"task_priority_value": 5}, now=now)[0].status == TaskStatus.QUEUED
+    assert submit({"task_priority_value": 100}, now=now)[0].status == TaskStatus.REJECTED
+    org_of(None, dsl_remote_url=url, outbound_allow=["127.0.0.1"], dsl_remote_secret="whsec_" + "A" * 32)
+    assert held(submit(now=now)[0], "status 401")
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_documentation_shows_the_example_server_as_it_is():
+    page = (BASE_DIR / "docs" / "policies.md").read_text()
+    assert f"```python\n{(BASE_DIR / 'examples' / 'policy_server.py').read_text()}```" in page
+
+
+def test_libraries_of_standard_webhooks_believe_our_signatures():
+    given = signatures.headers(SECRET, message_id="pol_1", body=b'{"a":1}', now=clock.now())
+    standardwebhooks.Webhook(SECRET).verify(b'{"a":1}', given)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(SECRET).verify(b'{"a":2}', given)
