@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobplatform_sdk import Agent, Context, Decline, Retryable, Task
+from jobplatform_sdk import Agent, Bid, Call, Context, Decline, Retryable, Task
 
 
 class History:
@@ -63,6 +63,12 @@ def main() -> None:
             return {"by": subject, "words": len(task.goal.split()), **facts}
         finally:
             history.write("end", outcome=outcome, **facts)
+
+    @agent.bidder
+    async def bid(call: Call) -> Bid | None:
+        """As the call's brief says: {"bids": {"ada": {"price": 1, …}}}."""
+        offer = call.brief.get("bids", {}).get(subject)
+        return Bid(**offer) if offer else None
 
     agent.run()
 

@@ -10,8 +10,8 @@ from apps.dsl.policies import POLICIES, Hook
 from jobplatform.env import BASE_DIR
 
 CANDIDATES = [
-    {"subject_id": name, "subject_type": "agent", "role_ids": ["scouts"], "capabilities": [], "presence": "present", "load": load, "free": 8,
-     "reputation": 0.5, "evidence": 0.0, "calibration": 0.5, "success_rate": None, "latency_s": None}
+    {"subject_id": name, "subject_type": "agent", "role_ids": ["scouts"], "capabilities": [], "presence": "present", "load": load,
+     "free": 8, "reputation": 0.5, "evidence": 0.0, "calibration": 0.5, "success_rate": None, "latency_s": None}
     for name, load in (("ada", 1), ("bo", 0))
 ]  # fmt: skip
 """What a plan sees, as `candidate_facts` makes it."""
