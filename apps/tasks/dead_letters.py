@@ -84,7 +84,7 @@ def requeue(letter: DeadLetter, retry: Retry, principal: Principal, *, now: date
 def requeue_many(letters: Sequence[DeadLetter], retry: Retry, principal: Principal, *, now: datetime) -> list[Settled]:
     """One answer for each, in order. A few writes for all of them. One that cannot be done again never stops the others."""
     # The person's key is not charged for what the platform submits; the history says who asked.
-    own = replace(principal, key_id="", name=principal.actor)
+    own = replace(principal, key_id="", subject_id="", name=principal.actor)
     answers: dict[str, Settled] = {}
     tasks = Task.objects.in_bulk([letter.key for letter in letters])
     open_: dict[str, DeadLetter] = {}

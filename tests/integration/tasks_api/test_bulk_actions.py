@@ -166,12 +166,12 @@ def test_a_slice_ends_and_says_that_there_is_more(crowd, operator):
     assert BulkRunner(batch=2, monotonic=iter(range(100)).__next__).run(seconds=2) is True
 
 
-def test_a_thousand_take_a_handful_of_queries(acme, nats, operator, django_assert_max_num_queries):
-    TaskStore().insert_many([_birth(n) for n in range(1000)], now=NOON)
-    operator.post(TASKS, {"action": "cancel", "filter": {"q": "k"}, "expected_count": 1000})
+def test_hundreds_take_a_handful_of_queries(acme, nats, operator, django_assert_max_num_queries):
+    TaskStore().insert_many([_birth(n) for n in range(600)], now=NOON)
+    operator.post(TASKS, {"action": "cancel", "filter": {"q": "k"}, "expected_count": 600})
     with django_assert_max_num_queries(40):
         BulkRunner().run(seconds=30)
-    assert BulkAction.objects.get().changed == 1000
+    assert BulkAction.objects.get().changed == 600
 
 
 def _birth(n: int) -> Any:
