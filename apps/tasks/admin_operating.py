@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.text import Truncator
 from django_celery_beat.admin import PeriodicTaskAdmin
 from django_celery_beat.models import PeriodicTask
 
@@ -28,6 +29,7 @@ from apps.tasks.schedule_ticker import ScheduleTicker
 
 SETTLED_AT_ONCE = 500
 UPCOMING, FIRINGS = 5, 15
+REASON_SHOWN = 90
 
 
 # ---- dead letters -----------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("its_task", "org_id", "kind", "agent", "why", "at", "state", "retry")
+    list_display = ("its_task", "org_id", "its_kind", "agent", "why", "at", "retry")
     list_filter = (StateFilter, "kind", OrgFilter, LetterAgentFilter)
     search_fields = ("^task_id",)
     search_help_text = "how a task id begins"
@@ -72,13 +74,18 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def its_task(self, letter: DeadLetter) -> str:
         return _task_link(letter.org_id, letter.task_id)
 
+    @admin.display(description="kind", ordering="kind")
+    def its_kind(self, letter: DeadLetter) -> str:
+        return format_html('<span title="{}">{}</span>', letter.get_kind_display(), letter.kind)
+
     @admin.display(description="done again as")
     def retry(self, letter: DeadLetter) -> str:
         return _task_link(letter.org_id, letter.retried_as) if letter.retried_as else "-"
 
     @admin.display(description="reason")
     def why(self, letter: DeadLetter) -> str:
-        return letter.because or letter.reason  # type: ignore[attr-defined]
+        text = letter.because or letter.reason  # type: ignore[attr-defined]
+        return format_html('<span title="{}">{}</span>', text, Truncator(text).chars(REASON_SHOWN))
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         found = super().get_changelist_instance(request)
@@ -183,7 +190,7 @@ class ScheduleForm(forms.ModelForm):
 @admin.register(Schedule)
 class ScheduleAdmin(admin.ModelAdmin):
     form = ScheduleForm
-    list_display = ("name", "org", "when", "enabled", "next_fire_at", "overlap", "catch_up", "fired", "last_task")
+    list_display = ("name", "org", "when", "enabled", "next_fire_at", "overlaps", "catches_up", "fired", "last_task")
     list_filter = ("enabled", "org")
     search_fields = ("name", "description")
     ordering = ("org", "name")
@@ -212,6 +219,14 @@ class ScheduleAdmin(admin.ModelAdmin):
             return f"{schedule.cron} ({schedule.timezone})"
         return f"every {schedule.every_seconds} s" if schedule.every_seconds else f"once, {clock.iso(schedule.at)}"
 
+    @admin.display(description="overlap", ordering="overlap")
+    def overlaps(self, schedule: Schedule) -> str:
+        return schedule.overlap
+
+    @admin.display(description="catch-up", ordering="catch_up")
+    def catches_up(self, schedule: Schedule) -> str:
+        return schedule.catch_up
+
     @admin.display(description="last task")
     def last_task(self, schedule: Schedule) -> str:
         return _task_link(schedule.org_id, schedule.last_task_id) if schedule.last_task_id else "-"
@@ -220,7 +235,7 @@ class ScheduleAdmin(admin.ModelAdmin):
     def upcoming(self, schedule: Schedule) -> str:
         times = schedules.next_times(schedule, UPCOMING, now=clock.now())
         rows = ((time["local"], time["planned"]) for time in times)
-        return format_html("<ul>{}</ul>", format_html_join("", "<li>{} <small>({})</small></li>", rows)) if times else "none"
+        return format_html_join("", "{} <small>({})</small><br>", rows) if times else "none"
 
     @admin.display(description="latest firings")
     def history(self, schedule: Schedule) -> str:
@@ -228,7 +243,7 @@ class ScheduleAdmin(admin.ModelAdmin):
         rows = (
             (clock.iso(f.planned_at), f.outcome, _task_link(schedule.org_id, f.task_id) if f.task_id else "", f.because) for f in firings
         )
-        return format_html("<ul>{}</ul>", format_html_join("", "<li>{} {} {} {}</li>", rows)) if firings else "none yet"
+        return format_html_join("", "{} {} {} {}<br>", rows) if firings else "none yet"
 
     def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
         if change:
