@@ -79,7 +79,7 @@ class EnrolmentDesk:
 
     def invite(self, wish: Invitation) -> NewEnrolment:
         """Raises Invalid."""
-        self._check(wish)
+        self.check(wish)
         enrolment_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         row = Enrolment(
             enrolment_id=enrolment_id, org_id=self.org_id, subject_id=wish.subject_id, role_ids=list(wish.role_ids),
@@ -108,7 +108,8 @@ class EnrolmentDesk:
             raise AlreadyRedeemed()
         return row
 
-    def _check(self, wish: Invitation) -> None:
+    def check(self, wish: Invitation) -> None:
+        """Whether it may be asked for. Raises Invalid with every problem."""
         problems = []
         try:
             keys.check(role=ApiKey.Role.AGENT, subject_id=wish.subject_id, expires_at=None, now=self.now)

@@ -10,6 +10,7 @@ from django.db import models
 from apps.agents.market.records import Auction as Auction
 from apps.agents.market.records import Bid as Bid
 from apps.core import clock
+from apps.roles.models import Subject
 
 ID_LENGTH = 255
 
@@ -120,3 +121,11 @@ class EvidenceMark(models.Model):
 
     id = models.CharField(primary_key=True, max_length=32, db_column="_id")
     upto = models.CharField(max_length=32, help_text="id of a transition: all up to it have been read")
+
+
+class Agent(Subject):
+    """A subject that is no person, as operators see it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "agent"
