@@ -166,7 +166,7 @@ REPAIRS = Counter(
              "webhooks (missed deliveries)"),))
 WEBHOOK_ATTEMPTS = Counter(
     name="jobplatform_webhook_attempts_total", unit="requests", meaning="webhook requests sent, by how they ended",
-    labels=(("outcome", "delivered, refused (an answer other than 2xx), or why none came: timeout, unreachable, unsafe, too_large …"),))
+    labels=(("outcome", "delivered, bad_status (not 2xx), or why no answer came: refused, timeout, too_large, redirect, unsafe, tls"),))
 WEBHOOK_SECONDS = Histogram(
     name="jobplatform_webhook_request_seconds", unit="seconds", meaning="one webhook request")
 WEBHOOK_ENDED = Counter(

@@ -24,12 +24,17 @@ from apps.webhooks.models import Attempt, Delivery, Endpoint
 FIELDS = ("url", "events", "description", "enabled")
 
 
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 class EndpointForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
-        choices=[(ALL, "all of them"), *((event, f"{event}: {meaning}") for event, meaning in EVENTS.items())],
+        choices=[(ALL, "all of them"), *((event, event) for event in EVENTS)],
         widget=forms.CheckboxSelectMultiple,
         initial=[ALL],
     )
+    url = forms.CharField(label="URL", max_length=2048, widget=forms.TextInput(attrs={"class": "vLargeTextField", "spellcheck": "false"}))
 
     class Meta:
         model = Endpoint
@@ -52,7 +57,7 @@ class EndpointForm(forms.ModelForm):
 @admin.register(Endpoint)
 class EndpointAdmin(admin.ModelAdmin):
     form = EndpointForm
-    list_display = ("endpoint_id", "org", "url", "wants", "state", "last_delivered_at", "description")
+    list_display = ("endpoint_id", "org", "state", "where", "wants", "last_delivered_at", "description")
     list_filter = ("enabled", "org")
     search_fields = ("endpoint_id", "url", "description", "org__org_id")
     search_help_text = "endpoint, URL, description or organization"
@@ -62,9 +67,13 @@ class EndpointAdmin(admin.ModelAdmin):
     actions = ("ping", "replay_failed", "rotate")
     shown = ("endpoint_id", "state", "deliveries", "failing_since", "last_delivered_at", "previous_until", "created_at", "created_by")
 
+    @admin.display(description="URL", ordering="url")
+    def where(self, row: Endpoint) -> str:
+        return _clipped(row.url, 60)
+
     @admin.display(description="events")
     def wants(self, row: Endpoint) -> str:
-        return "all" if row.events == [ALL] else ", ".join(row.events)
+        return "all" if row.events == [ALL] else _clipped(", ".join(row.events), 60)
 
     @admin.display(description="state")
     def state(self, row: Endpoint) -> str:
@@ -138,12 +147,16 @@ class EndpointAdmin(admin.ModelAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "org_id", "endpoint_id", "event", "task_key", "state", "tries", "last_status", "last_error", "due")
+    list_display = ("created_at", "event", "task_key", "state", "tries", "answered", "due", "endpoint_id")
     list_filter = ("state", "event")
     search_fields = ("=endpoint_id", "=task_key", "=org_id")
     search_help_text = "endpoint, organization, or task as org/id"
     ordering = ("-id",)
     fields = ("id", "org_id", "endpoint_id", "event", "task_key", "state", "tries", "due", "created_at", "ended_at", "body", "log")
+
+    @admin.display(description="last answer")
+    def answered(self, row: Delivery) -> str:
+        return str(row.last_status or "") if not row.last_error else _clipped(row.last_error, 40)
 
     @admin.display(description="next try")
     def due(self, row: Delivery) -> str:

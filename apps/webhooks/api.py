@@ -114,7 +114,7 @@ class ReplaySince(WebhookView):
         responses={202: schema.ReplayedSerializer, **problems(400, 404, 409, 413, 415, 422)},
     )
     def post(self, request: Request, endpoint_id: str) -> HttpResponse:
-        since, missed = _window(_fields(request, {"since", "missed"}), self.book.now)
+        since, missed = _window(_known(read_object(request), {"since", "missed"}), self.book.now)
         return answer({"replayed": self.book.replay_since(endpoint_id, since, missed=missed)}, 202)
 
 
@@ -207,7 +207,10 @@ def _fields(request: Request, known: set[str]) -> dict[str, Any]:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length == "0" and "HTTP_TRANSFER_ENCODING" not in request.META:
         return {}
-    body = read_object(request)
+    return _known(read_object(request), known)
+
+
+def _known(body: dict[str, Any], known: set[str]) -> dict[str, Any]:
     if strange := [name for name in body if name not in known]:
         raise Invalid([Problem(field=name[:64], code="unknown", message="is not known here") for name in strange])
     return body

@@ -204,7 +204,7 @@ class Lane:
             good = 200 <= reply.status < 300
             text = reply.body[:EXCERPT].decode(errors="replace").replace("\x00", "\ufffd")
             error = "" if good else f"It answered {reply.status}."
-            found = {"status": reply.status, "excerpt": text, "error": error, "kind": "delivered" if good else "refused"}
+            found = {"status": reply.status, "excerpt": text, "error": error, "kind": "delivered" if good else "bad_status"}
             found["asked"] = retry_after(reply.headers, now=at)
         seconds = time.perf_counter() - began
         observe.WEBHOOK_SECONDS.observe(seconds)

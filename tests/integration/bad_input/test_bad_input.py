@@ -16,6 +16,7 @@ from apps.dsl.models import PolicyRun
 from apps.orgs.models import OrgConfigParameter
 from apps.roles.models import Role, SubjectRole
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task, Transition
+from apps.webhooks.models import Endpoint as Webhook
 from jobplatform.env import BASE_DIR
 from tests.factories import NOON, bearer, make_entry, make_key, make_task
 from tests.integration.bad_input.corpus import BAD_IDS, bodies, entry_changes
@@ -114,6 +115,25 @@ ENDPOINTS = {
             carry=lambda value: {"subject_id": "new", "name": value},
             role="operator",
         ),
+        Endpoint(
+            path="/api/v1/webhooks",
+            valid=lambda: {"url": "https://hooks.example.com/", "description": "x"},
+            carry=lambda value: {"url": "https://hooks.example.com/", "description": value},
+            role="org_admin",
+        ),
+        Endpoint(
+            path="/api/v1/webhooks/wh_held/rotate-secret",
+            valid=lambda: {"overlap_s": 60},
+            carry=lambda value: {"overlap_s": value},
+            role="org_admin",
+            optional=True,
+        ),
+        Endpoint(
+            path="/api/v1/webhooks/wh_held/replay",
+            valid=lambda: {"since": "2026-11-22T12:00:00Z"},
+            carry=lambda value: {"since": "2026-11-22T12:00:00Z", "missed": value},
+            role="operator",
+        ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/role-group",
@@ -140,6 +160,7 @@ class Door:
         self.client, self.headers, self.wrong = client, bearer(make_key("acme", role)), {}
         make_task("held")
         DeadLetter.objects.create(key="acme/held", org_id="acme", task_id="held", kind="expired", sequence=1, at=NOON)
+        Webhook.objects.create(endpoint_id="wh_held", org_id="acme", url="https://hooks.example.com/", events=["*"], secret_salt="x")
         self._stored = self._rows()
 
     def post(self, path: str, body: Any, content_type: str = "application/json", **headers: str) -> Any:
@@ -162,7 +183,7 @@ class Door:
         return body
 
     def _rows(self) -> list[Any]:
-        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Schedule, BulkAction)
+        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction)
         counts = [model.objects.count() for model in kept]
         return [*counts, *Task.objects.values_list("status", "reason")]
 
