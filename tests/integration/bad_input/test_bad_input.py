@@ -103,6 +103,30 @@ ENDPOINTS = {
             role="operator",
         ),
         Endpoint(
+            path="/api/v1/policies",
+            valid=lambda: {"script_id": "approval/x", "hook": "approval", "source": "def approve(task): return {}"},
+            carry=lambda value: {"script_id": value, "hook": "approval", "source": "def approve(task): return {}"},
+            role="org_admin",
+        ),
+        Endpoint(
+            path="/api/v1/policies/approval/x/activate",
+            valid=lambda: {"version": 1},
+            carry=lambda value: {"version": value},
+            role="org_admin",
+        ),
+        Endpoint(
+            path="/api/v1/policies/approval/x/run-tests",
+            valid=lambda: {"version": 1},
+            carry=lambda value: {"tests": value, "version": value},
+            role="operator",
+        ),
+        Endpoint(
+            path="/api/v1/policies/approval/x/backtest",
+            valid=lambda: {"limit": 10},
+            carry=lambda value: {"limit": 10, "task_ids": [value], "version": value},
+            role="operator",
+        ),
+        Endpoint(
             path="/api/v1/agents/ada/pause",
             valid=lambda: {"reason": "x"},
             carry=lambda value: {"reason": value},
