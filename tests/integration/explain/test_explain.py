@@ -19,6 +19,7 @@ from apps.messaging.envelope import AgentReport, ReportKind
 from apps.tasks.executor import JobExecutor
 from apps.tasks.explain import explain
 from apps.tasks.intake import TaskIntake
+from apps.tasks.loader import TaskLoader
 from apps.tasks.models import Assignment, Decision, Task, Transition
 from apps.tasks.parser import InitialJobParser
 from apps.tasks.results import ReportDesk
@@ -37,6 +38,7 @@ def acme():
     make_org("acme", approval_dsl_id="approval/mine", priority_assigner_dsl_id="priority/mine")
     make_agent("acme", "ada")
     make_agent("acme", "bo")
+    TaskLoader().reconcile(now=clock.now())  # limits count what agents hold, once Redis and database were compared
     return Principal(org_id="acme", role="submitter", subject_id="sam", key_id="k", name="")
 
 
@@ -152,6 +154,41 @@ def test_nobody_present_all_busy_and_nobody_at_all_are_named(acme):
     for key in redis.client().scan_iter("*:config:*"):
         redis.client().delete(key)
     assert told(lonely)["waiting"]["held_by"] == ["no candidate holds the required role in this job space"]
+
+
+def test_from_what_was_dispatched_lately_an_estimate_is_made(acme):
+    for name in ("a", "b"):
+        submit(acme, task_id=name)
+    JobExecutor().run_batch(now=clock.now())
+    waiting = told(submit(acme, task_id="c"))["waiting"]
+    assert waiting["per_minute"] == pytest.approx(2, abs=0.2) and waiting["estimate_s"] == pytest.approx(30, abs=4)
+    assert waiting["held_by"] == [] and waiting["estimate_why"] == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"queue_paused": "month end"}, "paused: month end"),
+        ({"max_inflight": 2}, "max_inflight: 2 of 2 are with agents"),
+        ({"default_agent_slots": 1, "agent_prefetch": 0}, "no room: all 2 candidates are busy"),
+    ],
+)
+def test_what_the_org_holds_its_tasks_with_is_named(acme, config, word):
+    make_org("acme", **config)
+    for name in ("a", "b"):
+        submit(acme, task_id=name)
+    JobExecutor().run_batch(now=clock.now())
+    waiting = told(submit(acme, task_id="held"))["waiting"]
+    assert waiting["held_by"] == [word] and (waiting["estimate_s"], waiting["estimate_why"]) == (None, word)
+
+
+def test_a_concurrency_key_that_is_taken_is_named_with_who_has_it(acme):
+    for name in ("one", "two"):
+        submit(acme, task_id=name, task_streeability_data={"concurrency": {"key": "site", "limit": 1, "mode": "queue"}})
+        JobExecutor().run_batch(now=clock.now())
+    found = told(Task.objects.get(task_id="two"))
+    assert found["waiting"]["where"] == "parked" and "concurrency key" in found["waiting"]["held_by"][0]
+    assert "one" in found["waiting"]["held_by"][0]
 
 
 def test_a_time_to_come_is_named(acme):
