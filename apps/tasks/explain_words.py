@@ -39,8 +39,8 @@ def auction(row: Auction) -> str:
     who = "The org's auction service" if row.source == "service" else f"An auction among {_many(row.called, 'candidate')}"
     if row.winner:
         pays = f", pays {row.pays:g}" if row.pays is not None and row.pays != row.price else ""
-        price = f" at {row.price:g}{pays}" if row.price is not None else ""
-        of = f" of {_many(row.bids, 'bid')}" if row.bids else ""
+        price = f" for {row.price:g}{pays}" if row.price is not None else ""
+        of = f", out of {_many(row.bids, 'bid')}" if row.bids else ""
         return _sentence(f"{who} went to {row.winner}{price}{of}{_because(row.because)}")
     return _sentence(f"{who} found nobody ({row.outcome.replace('_', ' ')}){_because(row.because)}")
 

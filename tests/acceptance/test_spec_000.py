@@ -31,7 +31,8 @@ def prioritize(task):
 AUCTION = """
 def auction(task):
     return {"bid_window_ms": 2000, "min_bids": 1, "rule": "first_price", "weights": {"price": 1.0},
-            "brief": {"prices": {"ada": 9.0, "bo": 2.0}, "space": task["job_space_id"]}}
+            "brief": {"space": task["job_space_id"], "bids": {
+                "ada": {"price": 9.0, "eta_s": 1, "confidence": 0.9}, "bo": {"price": 2.0, "eta_s": 1, "confidence": 0.9}}}}
 """
 PLAN = """
 def select(task, candidates):

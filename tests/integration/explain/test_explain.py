@@ -124,7 +124,7 @@ def test_an_auction_is_told_with_every_bid_its_parts_and_what_was_ignored(acme):
     bids = [(bid["agent"], bid["place"], bid["why"]) for bid in step["bids"]]
     assert bids == [("ada", 1, ""), ("bo", 2, ""), ("cy", None, "it came late")]
     assert step["bids"][0]["parts"] == {"price": 1.0, "eta": 0.5} and step["config_version"] == 4
-    assert step["summary"] == "An auction among 3 candidates went to ada at 2 of 2 bids: ada made the best of 2 bids."
+    assert step["summary"] == "An auction among 3 candidates went to ada for 2, out of 2 bids: ada made the best of 2 bids."
 
 
 # ---- waiting ----
