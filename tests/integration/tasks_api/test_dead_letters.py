@@ -205,6 +205,21 @@ def test_a_retry_that_a_policy_turns_away_leaves_the_letter_and_may_be_tried_aga
     assert (again.status_code, again.json()["task_id"]) == (201, "t1~3")
 
 
+def test_a_sub_task_is_done_again_below_the_same_parent(acme, operator, submitter):
+    submitter.post("/api/v1/tasks", make_entry(task_id="whole"))
+    part = {
+        "sub_task_id": "part", "task_id": "whole", "sub_task_goal": "g", "sub_task_intent": "i", "sub_task_priority_value": 1,
+        "parent_subject_ids": ["ada"],
+    }  # fmt: skip
+    assert submitter.post("/internal/process-task?wait=0", {"type": "sub_task", "data": part}).status_code == 202
+    task = Task.objects.get(pk="acme/part")
+    assert TaskStore().move_many([Move(task=task, end=TaskStatus.FAILED, reason="nobody", actor="tests")], now=NOON)
+    response = operator.post(f"{PATH}/part/requeue", {"patch": {"goal": "better"}})
+    assert (response.status_code, response.json()["goal"]) == (201, "better"), response.content
+    again = Task.objects.get(pk="acme/part~2")
+    assert (again.kind, again.parent_key, again.retry_of) == ("sub_task", "acme/whole", "part")
+
+
 def test_a_merge_patch_is_as_the_rfc_says():
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": None}, "d": [1]}) == {"a": {"c": 2}, "d": [1]}
     assert merged({"a": [1]}, {"a": {"b": None, "c": 1}}) == {"a": {"c": 1}}
