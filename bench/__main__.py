@@ -22,12 +22,13 @@ from typing import Any
 from rich.console import Console
 
 from bench import report
+from bench.fairness import fairness
 from bench.house import ORG, House
 from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
-PARTS = ("throughput", "latency", "depth", "backtest", "market")
+PARTS = ("throughput", "latency", "depth", "fairness", "backtest", "market")
 DEPTHS = (1_000, 10_000, 100_000)
 
 
@@ -157,7 +158,11 @@ def market(house: House, options: argparse.Namespace) -> dict[str, Any]:
     return {"candidates": options.candidates, "decisions": options.decisions, "routing_ms": routing, "simulated": simulated}
 
 
-MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "backtest": backtest, "market": market}
+def fair(house: House, options: argparse.Namespace) -> dict[str, Any]:
+    return fairness(house, per_second=options.fair_pace, seconds=options.fair_seconds, flood=options.flood)
+
+
+MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "fairness": fair, "backtest": backtest, "market": market}
 
 
 @contextlib.contextmanager
@@ -195,6 +200,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--depths", type=lambda text: tuple(map(int, text.split(","))), default=DEPTHS, help="waiting tasks, growing")
     parser.add_argument("--recorded", type=int, default=100_000, help="decisions of the backtest (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (default %(default)s)")
+    parser.add_argument("--fair-pace", type=float, default=20.0, help="submissions a second of each org (default %(default)s)")
+    parser.add_argument("--fair-seconds", type=float, default=6.0, help="of them (default %(default)s)")
+    parser.add_argument("--flood", type=int, default=8_000, help="tasks of the org that floods (default %(default)s)")
     parser.add_argument("--pace", type=float, default=50.0, help="single submissions a second (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")
     parser.add_argument("--candidates", type=int, default=1_000, help="agents a routing decision chooses from (default %(default)s)")

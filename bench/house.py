@@ -79,7 +79,7 @@ class House:
             for number in range(count):
                 time.sleep(max(0.0, began + number / per_second - time.perf_counter()))
                 due_ns.append(time.time_ns())
-                sent.append(senders.submit(self.client.submit, **_fields(run, number, SPACE), wait=0))
+                sent.append(senders.submit(self.client.submit, **fields(run, number, SPACE), wait=0))
             for outcome in sent:
                 outcome.result()
         self._wait_for(run, count)
@@ -93,7 +93,7 @@ class House:
         return self.redis.info("memory")["used_memory"] / 1e6
 
     def _submit(self, run: str, count: int, space: str) -> None:
-        for verdict in self.client.submit_many(_fields(run, number, space) for number in range(count)):
+        for verdict in self.client.submit_many(fields(run, number, space) for number in range(count)):
             if not verdict.accepted:
                 raise Wrong(f"{verdict.task_id}: {verdict.status} {verdict.why}")
 
@@ -128,12 +128,12 @@ class House:
         return self.stage.start_agent("bench.noop_agent", JOBPLATFORM_NATS_URL=self.stage.url("nats"), JOBPLATFORM_API_KEY=self._keys[name])
 
 
-def _fields(run: str, number: int, space: str) -> dict[str, Any]:
+def fields(run: str, number: int, space: str, org: str = ORG, subject: str = "sam") -> dict[str, Any]:
     return {
         "task_id": f"{run}-{number}",
         "goal": "nothing",
         "intent": "to be measured",
-        "submitter_subject_id": f"{ORG}:sam",
+        "submitter_subject_id": f"{org}:{subject}",
         "job_space_id": space,
         "payload": {"number": number},
     }

@@ -41,6 +41,9 @@ def shown(figures: dict[str, Any]) -> RenderableType:
         parts += [_heading(f"Single submissions at {found['per_second']:g}/s: from due to in the agent's hands"), Text(f"  {said}"), Text()]
     if found := figures.get("depth"):
         parts += [_heading(f"{found['tasks']} tasks while others wait in the same org"), _depth(found)]
+    if found := figures.get("fairness"):
+        about = f"Two orgs: how long the tasks of one wait ({found['per_second']:g}/s) while the other floods ({found['flood_tasks']:,})"
+        parts += [_heading(about), _fairness(found), Text()]
     if found := figures.get("backtest"):
         said = f"  {found['answered_s']:.1f} s ({found['runs_per_s']:,.0f}/s), {found['flipped']:,} flip"
         parts += [_heading(f"A backtest of {found['decisions']:,} recorded decisions"), Text(said), Text()]
@@ -105,6 +108,16 @@ def _simulated(found: dict[str, Any]) -> list[Text]:
         ),
         Text(),
     ]
+
+
+def _fairness(found: dict[str, Any]) -> Table:
+    table = _table("the other org", "wait p50 ms", "p99 ms", "max ms", "p99 is")
+    names = {"alone": "is not there", "both_keep_to_it": "keeps the same pace", "flooded": "floods"}
+    for name, told in names.items():
+        wait = found["wait_ms"][name]
+        ratio = f"{found['p99_ratio']:.2f}×, {found['p99_ratio_to_alone']:.2f}× alone" if name == "flooded" else ""
+        table.add_row(told, f"{wait['p50']:.1f}", f"{wait['p99']:.1f}", f"{wait['max']:.1f}", ratio)
+    return table
 
 
 def _table(first: str, *others: str) -> Table:

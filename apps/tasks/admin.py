@@ -28,11 +28,13 @@ from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
-from apps.tasks import admin_explain, deciding, shapes, steering
+from apps.tasks import admin_explain, admin_queue, deciding, shapes, steering
 from apps.tasks.listing import HEAVY
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import TaskStore
+
+__all__ = ["admin_queue"]
 
 CHOICES_MAX = 200
 STEERED_AT_ONCE = 1000

@@ -9,10 +9,14 @@ from __future__ import annotations
 from django.db import models
 
 from apps.tasks.models_operating import BulkAction, DeadLetter
+from apps.tasks.models_queue import OrgQueue
 from apps.tasks.models_scheduling import Schedule, ScheduleFiring
 from apps.tasks.states import TaskStatus
 
-__all__ = ["Assignment", "BulkAction", "Decision", "DeadLetter", "Report", "Schedule", "ScheduleFiring", "Task", "Transition"]
+__all__ = [
+    "Assignment", "BulkAction", "DeadLetter", "Decision", "OrgQueue", "Reordering", "Report", "Schedule", "ScheduleFiring", "Task",
+    "Transition",
+]  # fmt: skip
 
 ID_LENGTH = 255
 

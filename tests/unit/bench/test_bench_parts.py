@@ -87,11 +87,15 @@ FIGURES = {
             {"queued": 1000, "filled_per_second": 4000.0, "per_second": 1400.0, "cpu_ms_per_task": {"dispatch": 0.3}, "redis_mb": 3.1}
         ],
     },
+    "fairness": {
+        "per_second": 20.0, "flood_tasks": 8000, "flood_per_second": 700.0, "p99_ratio": 1.37, "p99_ratio_to_alone": 1.94,
+        "wait_ms": {name: {"p50": 9.0, "p99": 31.0, "max": 40.0} for name in ("alone", "both_keep_to_it", "flooded")},
+    },
     "took_seconds": 100.0,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("parts", [("throughput", "latency", "depth"), ("latency",)])
+@pytest.mark.parametrize("parts", [("throughput", "latency", "depth", "fairness"), ("latency",)])
 def test_the_report_shows_the_parts_that_were_measured(parts):
     out = io.StringIO()
     chosen = {name: value for name, value in FIGURES.items() if name in parts or name in ("settings", "took_seconds")}
@@ -100,4 +104,5 @@ def test_the_report_shows_the_parts_that_were_measured(parts):
     assert ("2.31×" in text) == ("throughput" in parts)
     assert "p50 8.0 ms, p99 31.0 ms" in text
     assert ("100,000" in text or "1,000" in text) == ("depth" in parts)
+    assert ("1.37×, 1.94× alone" in text) == ("fairness" in parts)
     assert "celery 5.7.0" in text
