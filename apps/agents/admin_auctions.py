@@ -60,14 +60,14 @@ def _json(value: Any) -> str:
 
 @admin.register(Auction)
 class AuctionAdmin(ReadOnlyAdmin):
-    list_display = ("task_key", "attempt", "outcome", "winner", "price", "pays", "rule", "called", "bids", "ignored", "took_ms", "at")
+    list_display = ("task_key", "attempt", "outcome", "winner", "price", "pays", "called", "bids", "took_ms", "at")
     list_filter = (AuctionOutcome, OrgFilter)
     search_fields = ("^task_key", "=winner")
     search_help_text = "how a task's key (org/task) begins, or a winner"
     ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("task", "attempt", "outcome", "because", "winner", "price", "pays", "source", "rule", "at", "took_ms")}),
-        ("Bids", {"fields": ("called", "bids", "ignored", "bid_table")}),
+        (None, {"fields": (("task", "attempt"), "outcome", "because", ("winner", "price", "pays"), ("rule", "source"), ("at", "took_ms"))}),
+        ("Bids", {"fields": (("called", "bids", "ignored"), "bid_table")}),
         ("Terms and what else happened", {"fields": ("pretty_terms", "pretty_details", "config_version")}),
     )
 

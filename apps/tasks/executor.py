@@ -197,7 +197,7 @@ class JobExecutor:
         if not group:
             return
         # Auctions were held, whoever wins the race for their tasks.
-        bulk.insert_missing([row for batch in group.values() for row in batch.records])
+        bulk.insert_missing(floor().worth_keeping([row for batch in group.values() for row in batch.records]))
         moves: list[Move] = []
         for org_id, batch in group.items():
             chosen = self._moves(batch, outcomes[org_id], now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 import orjson
+from django.db import models
 
 from apps.agents.market import paperwork
 from apps.agents.market.bids import BidBook
@@ -30,6 +31,7 @@ from apps.messaging.connection import WireDown, wire
 log = logging.getLogger(__name__)
 
 LATE_KEPT = 10_000
+EMPTY_KEPT = 20_000
 SERVICE_THREADS = 8
 
 Result = TypeVar("Result")
@@ -39,6 +41,7 @@ class Floor:
     def __init__(self) -> None:
         self._late: deque[tuple[str, BidBook, str, bytes, float]] = deque(maxlen=LATE_KEPT)
         """(org, book, agent, what it said, ms after the call) of answers to closed calls; filled by the wire thread."""
+        self._empty: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer each, in order; nothing is raised."""
@@ -80,6 +83,21 @@ class Floor:
             heard=heard,
             late=late,
         )
+
+    def worth_keeping(self, records: Sequence[models.Model]) -> list[models.Model]:
+        """Without the auctions that say nothing new: a task that waits for an agent is put to auction every second, and that
+        nobody answered is kept once an attempt."""
+        kept = []
+        for row in records:
+            if isinstance(row, Auction) and row.outcome == "no_bids" and not row.ignored:
+                which = (row.task_key, row.attempt)
+                if which in self._empty:
+                    continue
+                self._empty[which] = None
+                if len(self._empty) > EMPTY_KEPT:
+                    self._empty.popitem(last=False)
+            kept.append(row)
+        return kept
 
     def record_late(self, *, now: datetime) -> int:
         """Write down what came after the close; answers how much. Not much is lost when nobody comes to do it."""

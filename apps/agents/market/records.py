@@ -16,7 +16,7 @@ class Auction(models.Model):
     org_id = models.CharField(max_length=64)
     task_key = models.CharField(max_length=KEY_LENGTH)
     attempt = models.IntegerField(help_text="the attempt it was held for")
-    outcome = models.CharField(max_length=24, help_text="awarded, no_bids, too_few_bids, nobody_free, called_off, service_failed")
+    outcome = models.CharField(max_length=24, help_text="awarded, no_bids, too_few_bids, nobody_free, service_failed")
     because = models.TextField(blank=True, default="", help_text="one sentence")
     source = models.CharField(max_length=16, default="bids", help_text="bids, or the org's auction service")
     rule = models.CharField(max_length=16)

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('org_id', models.CharField(max_length=64)),
                 ('task_key', models.CharField(max_length=255)),
                 ('attempt', models.IntegerField(help_text='the attempt it was held for')),
-                ('outcome', models.CharField(help_text='awarded, no_bids, too_few_bids, nobody_free, called_off, service_failed', max_length=24)),
+                ('outcome', models.CharField(help_text='awarded, no_bids, too_few_bids, nobody_free, service_failed', max_length=24)),
                 ('because', models.TextField(blank=True, default='', help_text='one sentence')),
                 ('source', models.CharField(default='bids', help_text="bids, or the org's auction service", max_length=16)),
                 ('rule', models.CharField(max_length=16)),

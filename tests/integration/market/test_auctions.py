@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.store, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture(autouse=True)
 def acme(crowd):
+    floor.cache_clear()  # it remembers what other tests' tasks were told
     return make_org("acme", agent_resolution_strategy="auction", retry_backoff_s=0)
 
 
@@ -223,6 +224,20 @@ def test_with_nobody_bidding_the_fallback_is_asked_and_the_refusal_is_kept(crowd
     assert assignment.strategy == "least_loaded"
     assert assignment.decision["refusals"] == [{"strategy": "auction", "why": "No acceptable bid came from 1 called"}]
     assert Auction.objects.get().outcome == "no_bids"
+
+
+def test_a_task_that_waits_for_bidders_is_offered_again_and_said_once_to_have_found_none(crowd, queued, dispatch):
+    make_org("acme", assignment_deadline_s=60)
+    crowd.hire("ada")
+    queued("t1")
+    for seconds in (0, 2, 4):
+        dispatch(NOON + timedelta(seconds=seconds))
+    assert task("t1").status == "queued"
+    assert Auction.objects.count() == Decision.objects.count() == 1
+    crowd.hire("bo", bidder=asks(3))
+    dispatch(NOON + timedelta(seconds=6))
+    assert task("t1").head_agent_subject_id == "bo"
+    assert [row.outcome for row in Auction.objects.order_by("id")] == ["no_bids", "awarded"]
 
 
 def test_when_nobody_is_found_a_decision_tells_every_reason_and_the_pool(crowd, queued, dispatch):
