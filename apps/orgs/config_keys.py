@@ -307,7 +307,7 @@ class OrgConfig:
     escalation_role_type: str | None = _key(
         OrNull(rule=WORD), None, "whom an undecided question goes to when it escalates; null: operators")
     four_eyes: bool = _key(
-        Flag(), False, "whoever submitted a task may not approve it")
+        Flag(), False, "whoever submitted a task may not approve it, whoever did it may not verify it")
     verification_expiry_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a result waits for its verifier before it expires; null: never")
     verification_escalation_s: float | None = _key(

@@ -115,6 +115,8 @@ def verify(task: Task, who: Principal, *, verdict: str, reason: str, now: dateti
     if task.status != TaskStatus.AWAITING_VERIFICATION:
         raise NotVerifiable(status=task.status, task_id=task.task_id)
     _check(task, who)
+    if verdict == "accept" and who.subject_id == task.head_agent_subject_id and OrgConfigProvider().of(task.org_id).four_eyes:
+        raise FourEyes("Whoever did a task may not verify it.", task_id=task.task_id)
     review = {
         "task_id": task.task_id,
         "review_subject_ids": [who.subject_id or who.actor],

@@ -42,6 +42,13 @@ def submission(**fields: Any) -> dict[str, Any]:
     return {"type": "task", "data": make_entry(task_id="t1", **fields)}
 
 
+def sub_task(**fields: Any) -> dict[str, Any]:
+    return {
+        "sub_task_id": "s1", "task_id": "held", "sub_task_goal": "g", "sub_task_intent": "i", "sub_task_priority_value": 0,
+        "parent_subject_ids": ["ada"], **fields,
+    }  # fmt: skip
+
+
 ENDPOINTS = {
     endpoint.path: endpoint
     for endpoint in (
@@ -157,6 +164,20 @@ ENDPOINTS = {
             valid=lambda: {"since": "2026-11-22T12:00:00Z"},
             carry=lambda value: {"since": "2026-11-22T12:00:00Z", "missed": value},
             role="operator",
+        ),
+        Endpoint(
+            path="/internal/process-task?wait=0#sub_task",
+            valid=lambda: {"type": "sub_task", "data": sub_task()},
+            carry=lambda value: {"type": "sub_task", "data": sub_task(sub_task_contracts_map={"free": value})},
+        ),
+        *(
+            Endpoint(
+                path=f"/api/v1/tasks/held/{verb}", valid=lambda body=body: {**body, "reason": "x"},
+                carry=lambda value, body=body: {**body, "reason": value}, optional=verb in ("approve", "reject", "assign"), role="operator",
+            )
+            for verb, body in (
+                ("approve", {}), ("reject", {}), ("assign", {"subject_id": "ada"}), ("verify", {"verdict": "accept"}),
+            )
         ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(

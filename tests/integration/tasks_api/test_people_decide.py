@@ -291,6 +291,14 @@ def test_what_is_sent_back_is_done_again_with_the_notes(house, nats):
     assert post(key_of("vera"), "verify", verdict="accept") == 200
 
 
+def test_with_four_eyes_nobody_accepts_his_own_work(house, nats):
+    make_org("acme", four_eyes=True)
+    to_verify(verifier="ada")
+    ada = Caller(make_key("acme", "agent", "ada"))
+    assert ada.post("/api/v1/tasks/t1/verify", {"verdict": "accept"}).json()["code"] == "four_eyes"
+    assert post(ada, "verify", verdict="send_back", reason="I was wrong") == 200
+
+
 def test_an_agent_verifies_by_rest_and_sees_what_it_verifies(house, nats):
     to_verify(verifier="bo")
     bo = Caller(make_key("acme", "agent", "bo"))
