@@ -65,6 +65,17 @@ def assign(task: Task, who: Principal, *, subject_id: str, reason: str, now: dat
     For a task that waits for a person's choice, and, by operators, for any that is queued. Limits of the queue do not hold it
     back. NotUnassigned, NotYours, Invalid (outside the pool), NotAvailable, LostRace.
     """
+    try:
+        return _assign(task, who, subject_id, reason, now)
+    except LostRace:
+        # A dispatcher may just have asked for this very choice; then it is still wanted.
+        task.refresh_from_db()
+        if task.status != TaskStatus.AWAITING_ASSIGNMENT:
+            raise
+        return _assign(task, who, subject_id, reason, now)
+
+
+def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datetime) -> Task:
     was = TaskStatus(task.status)
     if was not in (TaskStatus.AWAITING_ASSIGNMENT, TaskStatus.QUEUED):
         raise NotUnassigned(status=task.status, task_id=task.task_id)

@@ -61,7 +61,7 @@ SUB_TASK_PLAIN = frozenset(
     {"task_id", "parent_subject_ids", "parent_input_data_ptr", "assigned_subject_ids", "submitter_subject_id", "job_space_id"}
 )
 SUB_TASK_NAMES = {
-    "task_id": "id", "priority": "priority_value", "payload": "job_submission_data", "steerability_data": "streeability_data",
+    "priority": "priority_value", "payload": "job_submission_data", "steerability_data": "streeability_data",
 }  # fmt: skip
 
 

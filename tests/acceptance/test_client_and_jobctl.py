@@ -129,6 +129,7 @@ def test_only_an_operator_lets_a_held_task_in(org, sam):
         assert olga.approve(task_id, "looks fine").reason == "looks fine"
         with pytest.raises(Conflict):
             olga.reject(task_id)
+        assert olga.assign(task_id, "ada").assignment.strategy == "manual"
     assert sam.wait(task_id, timeout=60).completed
 
 
@@ -200,4 +201,5 @@ def test_jobctl_lets_a_held_task_in(org, sam):
     task_id = sam.submit(goal="g", intent="i", execution_mode="manual", wait=0).task_id
     assert jobctl(org, "approve", task_id).returncode == 3
     assert jobctl(org, "approve", task_id, name="olga").returncode == 0
+    assert jobctl(org, "assign", task_id, "--to", "ada", name="olga").returncode == 0
     assert sam.wait(task_id, timeout=60).completed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -118,6 +119,21 @@ def test_show_tells_the_whole_story(jobctl, server):
     status, out, _ = jobctl("show", "t1", "--json")
     [document] = documents(out)
     assert document["events"] == HISTORY["items"] and document["result"] == {"words": 6}
+
+
+def test_people_decide_and_look_into_their_inbox(jobctl, server):
+    server.will(Reply(200, task("t1", "dispatched")), Reply(409, {"code": "not_yours", "detail": "This is for somebody else to decide."}))
+    assert jobctl("assign", "t1", "--to", "ann", "--reason", "free")[0] == FINE
+    assert jobctl("verify", "send_back", "t2", "--reason", "why?")[0] == REFUSED
+    assert [(seen.path, seen.json) for seen in server.seen] == [
+        ("/api/v1/tasks/t1/assign", {"subject_id": "ann", "reason": "free"}),
+        ("/api/v1/tasks/t2/verify", {"verdict": "send_back", "reason": "why?"}),
+    ]
+    server.will(Reply(200, {"subject_id": "ann", "to_do": [task("t3", "dispatched")], "approvals": [task("t4", "awaiting_approval")]}))
+    status, out, _ = jobctl("inbox")
+    assert status == FINE and re.search(r"to do\s+t3", out) and re.search(r"to approve\s+t4", out)
+    server.will(Reply(200, {"subject_id": "ann"}))
+    assert jobctl("inbox")[2] == "jobctl: nothing to do\n"
 
 
 @pytest.mark.parametrize("verb", ["cancel", "approve", "reject"])

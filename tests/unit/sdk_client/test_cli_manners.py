@@ -82,8 +82,10 @@ def test_address_and_key_may_stand_on_either_side_of_the_command(jobctl, server,
 
 
 @pytest.mark.parametrize(
-    "verb", ["submit", "bulk", "watch", "tasks", "show", "cancel", "approve", "reject", "priority", "queue", "pause", "resume"]
-)
+    "verb",
+    ["submit", "bulk", "watch", "tasks", "show", "cancel", "approve", "reject", "assign", "verify", "inbox", "priority", "queue", "pause",
+     "resume"],
+)  # fmt: skip
 def test_every_command_explains_itself_with_an_example(jobctl, verb):
     status, out, _ = jobctl(verb, "--help")
     assert status == FINE

@@ -115,6 +115,28 @@ def test_patience_ends(client, server):
     assert len(server.seen) == 5
 
 
+def test_parts_are_submitted_and_listed_under_their_task(client, server):
+    made = QUEUED | {"task_id": "s1", "kind": "sub_task", "parent_task_id": "t1"}
+    server.will(Reply(201, made), Reply(200, {"items": [made], "next_cursor": None}))
+    part = client.sub_task(
+        "t1", goal="g", intent="i", parent_subject_ids=["ada"], assigned_subject_ids=["ann"], payload={"n": 1}, priority=3, sub_task_id="s1"
+    )
+    assert (part.kind, part.parent_task_id, part.sub_tasks) == ("sub_task", "t1", {})
+    assert server.seen[0].path == "/api/v1/tasks/t1/sub-tasks"
+    assert server.seen[0].json == {
+        "sub_task_goal": "g", "sub_task_intent": "i", "parent_subject_ids": ["ada"], "assigned_subject_ids": ["ann"],
+        "sub_task_job_submission_data": {"n": 1}, "sub_task_priority_value": 3, "sub_task_id": "s1",
+    }  # fmt: skip
+    assert [each.task_id for each in client.sub_tasks("t1", status="queued")] == ["s1"]
+    assert server.seen[1].path.startswith("/api/v1/tasks/t1/sub-tasks")
+
+
+def test_an_inbox_is_read(client, server):
+    server.will(Reply(200, {"subject_id": "ann", "verifications": [QUEUED], "more": True}))
+    inbox = client.inbox()
+    assert (inbox.subject_id, inbox.more, [each.task_id for each in inbox.verifications], inbox.to_do) == ("ann", True, ["t1"], ())
+
+
 def test_an_approval_is_not_sent_again_when_it_may_have_worked(client, server):
     server.will(hang_up, Reply(200, QUEUED))
     with pytest.raises(Unreachable):
