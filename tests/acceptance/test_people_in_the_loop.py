@@ -14,7 +14,8 @@ pytestmark = pytest.mark.acceptance
 def test_a_task_goes_from_its_approver_over_an_agent_and_a_person_to_its_verifier(make_org):
     org = make_org(
         agents={"ada": {}, "hanna": {"subject_type": "human"}},
-        agent_resolution_strategy="static", static_head_agent_subject_id="ada", verification_required=True, four_eyes=True,
+        agent_resolution_strategy="static", static_head_agent_subject_id="ada",
+        agent_resolution_fallbacks=["least_loaded"], verification_required=True, four_eyes=True,
     )  # fmt: skip
     org.start("ada")
     url = org.stack.url

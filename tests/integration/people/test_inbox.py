@@ -22,7 +22,7 @@ from apps.tasks.loader import TaskLoader
 from apps.tasks.models import Task, Transition
 from apps.tasks.sweeper import HEARING_SECONDS, Listening, Sweeper
 from tests.factories import make_agent, make_entry, make_key, make_org, make_task
-from tests.integration.tasks_api.conftest import ASK_PERSON, Caller, register
+from tests.integration.tasks_api.conftest import ASK_PERSON, Caller, configure, register
 from tests.threads import at_once
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("nats")]
@@ -39,8 +39,9 @@ def shared_ann(transactional_db, redis) -> Caller:
 
 
 def furnish() -> Caller:
-    register("approval/ask", "approval", ASK_PERSON)
-    make_org("acme", approval_dsl_id="approval/ask", verification_required=True, human_slots=2)
+    make_org("acme")
+    register("approval/person", "approval", ASK_PERSON)
+    configure(approval_dsl_id="approval/person", verification_required=True, human_slots=2)
     make_agent("acme", "ann", subject_type="human")
     return Caller(make_key("acme", "submitter", "ann"))
 
@@ -94,7 +95,7 @@ def test_a_person_takes_as_many_tasks_as_there_are_places_and_counts_as_present_
     make_agent("acme", "ada")
     say(ann, "start", "n0")
     say(ann, "complete", "n0", result=1)
-    make_org("acme", agent_resolution_strategy="static", static_head_agent_subject_id="ann")
+    configure(agent_resolution_strategy="static", static_head_agent_subject_id="ann")
     door.client().flushdb()
     TaskLoader().reconcile(now=clock.now() + timedelta(seconds=5))
     run()
@@ -127,11 +128,11 @@ def test_a_person_may_be_silent_for_as_long_as_the_org_allows(ann):
     door.client().flushdb()
     TaskLoader().reconcile(now=clock.now())
     assert Holds().lapsed(now=later, limit=9) == []
-    make_org("acme", human_lease_s=3600)
+    configure(human_lease_s=3600)
     door.client().flushdb()
     TaskLoader().reconcile(now=clock.now())
     assert lapse(clock.now() + timedelta(seconds=3700)) == 1
-    assert (row().status, "ann was not heard of for 3600 s" in row().reason) == ("queued", True)
+    assert (row().status, "ann did not answer for 3600 s" in row().reason) == ("queued", True)
 
 
 def test_a_task_taken_away_is_out_of_hand(ann):
@@ -143,7 +144,7 @@ def test_a_task_taken_away_is_out_of_hand(ann):
 
 @pytest.mark.parametrize("act", ["complete", "decline"])
 def test_a_person_and_a_cancel_at_once_leave_one_end(shared_ann, act):
-    make_org("acme", human_slots=20)
+    configure(human_slots=20)
     names = [f"r{n}" for n in range(5)]
     for name in names:
         submit(name)
@@ -256,7 +257,7 @@ def test_a_sign_in_opens_the_inbox_and_a_wrong_password_does_not(client, ann, se
 def test_a_person_does_everything_on_the_pages(ann):
     browser = signed_in()
     make_agent("acme", "ada")
-    make_org("acme", agent_resolution_strategy="static", static_head_agent_subject_id="ann", approval_approver_role_type="SCOUTING")
+    configure(agent_resolution_strategy="static", static_head_agent_subject_id="ann", approval_approver_role_type="SCOUTING")
     submit("t1", "ask", task_verification_subject_id="ann", task_goal="Read <script>alert(1)</script> & answer")
     submit("t2", "yes", task_execution_mode="hybrid")
 

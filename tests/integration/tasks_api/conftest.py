@@ -12,6 +12,7 @@ from django.test import Client
 
 from apps.core import clock
 from apps.core.auth import Principal
+from apps.orgs.config_store import OrgConfigProvider
 from tests.factories import bearer, make_agent, make_key, make_org
 
 APPROVAL = """
@@ -41,6 +42,12 @@ def register(script_id: str, hook: str, source: str, org_id: str = "acme") -> No
     from apps.dsl.scripts import register
 
     register(org_id=org_id, script_id=script_id, hook=hook, source=source, by="tests", now=clock.now(), activate=True)
+
+
+def configure(org_id: str = "acme", **config: Any) -> None:
+    """As an admin does it: what is cached already follows."""
+    for key, value in config.items():
+        OrgConfigProvider().set(org_id, key, value, by="tests", now=clock.now())
 
 
 @pytest.fixture

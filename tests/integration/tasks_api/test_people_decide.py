@@ -15,8 +15,8 @@ from apps.tasks.models import Assignment, Decision, Task
 from apps.tasks.results import ReportDesk
 from apps.tasks.states import TERMINAL
 from apps.tasks.sweeper import Sweeper
-from tests.factories import make_agent, make_entry, make_key, make_org
-from tests.integration.tasks_api.conftest import Caller, register
+from tests.factories import make_agent, make_entry, make_key
+from tests.integration.tasks_api.conftest import Caller, configure, register
 from tests.threads import at_once
 
 pytestmark = pytest.mark.store
@@ -36,7 +36,7 @@ def key_of(subject: str = "", role: str = "submitter") -> Caller:
 @pytest.fixture
 def house(acme):
     register("approval/ask", "approval", ASK)
-    return make_org("acme", approval_dsl_id="approval/ask", verification_required=True)
+    configure(approval_dsl_id="approval/ask", verification_required=True)
 
 
 def held(task_id: str = "t1", by: Caller | None = None, **payload) -> None:
@@ -88,7 +88,7 @@ def test_only_those_named_decide(house, approvers):
 
 
 def test_the_role_of_the_org_approves_when_the_policy_names_nobody(house):
-    make_org("acme", approval_approver_role_type="LEAD")
+    configure(approval_approver_role_type="LEAD")
     make_agent("acme", "ann", role_id="leads", role_type="LEAD", subject_type="human")
     held()
     assert post(key_of("", "org_admin"), "approve") == 403
@@ -102,7 +102,7 @@ def test_an_agent_that_is_named_approves(house):
 
 @pytest.mark.parametrize("named", ["acme:olga", "acme:sam"])
 def test_with_four_eyes_neither_the_named_submitter_nor_the_real_one_approves(house, named):
-    make_org("acme", four_eyes=True)
+    configure(four_eyes=True)
     olga = key_of("olga", "operator")
     entry = make_entry(task_id="t1", submitter_subject_id=named)
     assert olga.post("/api/v1/tasks", entry).json()["status"] == "awaiting_approval"
@@ -122,7 +122,7 @@ def test_a_question_nobody_answers_expires(house):
 
 
 def test_the_orgs_times_hold_when_the_policy_gives_none(house):
-    make_org("acme", approval_expiry_s=100, approval_escalation_s=10)
+    configure(approval_expiry_s=100, approval_escalation_s=10)
     held("t1")
     held("t2", expires=5, up=2)
     for name, expires, up in (("t1", 100, 10), ("t2", 5, 2)):
@@ -136,7 +136,8 @@ def test_an_undecided_question_escalates_once_and_then_others_may_decide_too(hou
     held("t2", approvers=["ann"], up=60, then=["bea"])
     olga, bea = key_of("olga", "operator"), key_of("bea")
     due = row("t2").created_at + timedelta(seconds=60)
-    assert [people.escalate(now=due - timedelta(seconds=1)), people.escalate(now=due), people.escalate(now=due)][1:] == [2, 0]
+    assert people.escalate(now=row("t1").created_at + timedelta(seconds=59)) == 0
+    assert [people.escalate(now=due), people.escalate(now=due)] == [2, 0]
     assert decided("escalation") and len(decided("escalation", "t2")) == 1
     assert row("t2").people["of"] == ["ann", "bea"]
     assert key_of().get("/api/v1/tasks/t2").json()["waiting_for"]["escalated"] is True
@@ -145,7 +146,7 @@ def test_an_undecided_question_escalates_once_and_then_others_may_decide_too(hou
 
 
 def test_many_expire_in_one_sweep(house, django_assert_max_num_queries):
-    make_org("acme", approval_expiry_s=1)
+    configure(approval_expiry_s=1)
     who = key_of("sam")
     who.bulk(*[make_entry(task_id=f"n{n}") for n in range(60)])
     with django_assert_max_num_queries(14):
@@ -229,7 +230,7 @@ def test_an_operator_may_assign_a_task_that_is_only_queued(house, nats):
 
 
 def test_a_choice_nobody_makes_expires(house, nats):
-    make_org("acme", approval_expiry_s=60)
+    configure(approval_expiry_s=60)
     submitted(mode="hybrid")
     run()
     assert people.expire(now=clock.now() + timedelta(seconds=61)) == 1
@@ -273,7 +274,7 @@ def test_a_verified_result_completes_the_task_and_a_rejected_one_fails_it(house,
 def test_what_is_sent_back_is_done_again_with_the_notes(house, nats):
     from jobplatform_sdk.task import read_task
 
-    make_org("acme", max_attempts=1)
+    configure(max_attempts=1)
     to_verify()
     assert post(key_of("vera"), "verify", verdict="send_back", reason="of which year?") == 200
     assert (row().status, row().result, row().max_attempts) == ("queued", None, 2)
@@ -292,7 +293,7 @@ def test_what_is_sent_back_is_done_again_with_the_notes(house, nats):
 
 
 def test_with_four_eyes_nobody_accepts_his_own_work(house, nats):
-    make_org("acme", four_eyes=True)
+    configure(four_eyes=True)
     to_verify(verifier="ada")
     ada = Caller(make_key("acme", "agent", "ada"))
     assert ada.post("/api/v1/tasks/t1/verify", {"verdict": "accept"}).json()["code"] == "four_eyes"
@@ -308,7 +309,7 @@ def test_an_agent_verifies_by_rest_and_sees_what_it_verifies(house, nats):
 
 
 def test_a_result_nobody_verifies_escalates_and_expires(house, nats):
-    make_org("acme", verification_escalation_s=60, verification_expiry_s=120)
+    configure(verification_escalation_s=60, verification_expiry_s=120)
     to_verify("t1")
     to_verify("t2")
     Sweeper().sweep(now=clock.now() + timedelta(seconds=61))
@@ -346,7 +347,7 @@ def test_a_role_held_in_another_space_counts_nowhere_else(house):
 @pytest.mark.parametrize("pair", ["two approvers", "approve and cancel", "approve and expiry"])
 def test_of_two_who_decide_at_once_one_wins(shared_acme, pair):
     register("approval/ask", "approval", ASK)
-    make_org("acme", approval_dsl_id="approval/ask", approval_expiry_s=60)
+    configure(approval_dsl_id="approval/ask", approval_expiry_s=60)
     first, second = key_of("olga", "operator"), key_of("otto", "operator")
     names = [f"r{n}" for n in range(6)]
     for name in names:
@@ -376,7 +377,7 @@ def test_of_two_who_decide_at_once_one_wins(shared_acme, pair):
 
 def test_a_verdict_and_the_expiry_at_once_leave_one_end(shared_acme, nats):
     register("approval/ask", "approval", ASK)
-    make_org("acme", approval_dsl_id="approval/ask", verification_required=True, verification_expiry_s=60)
+    configure(approval_dsl_id="approval/ask", verification_required=True, verification_expiry_s=60)
     names = [f"v{n}" for n in range(4)]
     for name in names:
         to_verify(name)
