@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
+
 import pytest
 
+from apps.core import clock, signatures
 from tests.checker import read_histories
+from tests.integration.remote_policies.service import SECRET, http
+from tests.lying_server import LyingServer, saying
 
 pytestmark = pytest.mark.acceptance
 
@@ -105,3 +111,57 @@ def test_why_is_told(house):
     assert assignment["agent"] == "ada"
     assert "least loaded" in assignment["because"]
     assert [event["status"] for event in events if event["kind"] == "transition"][0] == "queued"
+
+
+def answers(output):
+    """A service that checks the signature and answers every question the same."""
+
+    def speak(connection, request):
+        head, _, body = request.partition(b"\r\n\r\n")
+        given = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.decode().split("\r\n")[1:])}
+        signatures.verify(SECRET, given, message_id=given["webhook-id"], body=body, now=clock.now())
+        connection.sendall(http(200, json.dumps({"output": output}).encode()))
+        return True
+
+    return speak
+
+
+YES = {"accepted": True, "reason": "the service likes it"}
+SERVICES = {
+    "good": (answers(YES), "queued"),
+    "refused": (saying(b""), "awaiting_approval"),
+    "slow": (lambda *_: threading.Event().wait(3), "awaiting_approval"),
+    "wrong": (answers({"accepted": "yes"}), "awaiting_approval"),
+    "huge": (saying(http(200, json.dumps({"output": {**YES, "x": "x" * 70_000}}).encode())), "awaiting_approval"),
+    "redirected": (saying(http(307, b"", {"Location": "http://127.0.0.1:1/"})), "awaiting_approval"),
+}
+
+
+def test_a_remote_policy_decides_and_a_bad_one_never_lets_a_task_in(make_org):
+    org = make_org(dsl_remote_secret=SECRET, outbound_allow=["127.0.0.1"], dsl_remote_timeout_ms=400)
+    ann = org.as_("ann")
+    for name, (speak, first) in SERVICES.items():
+        server = LyingServer(speak)
+        assert ann.post(f"/org-config/{org.org_id}/dsl_remote_url", {"value": server.url}).status == 200
+        assert ann.post(f"/org-config/{org.org_id}/approval_dsl_id", {"value": "remote:gate"}).status == 200
+        entry = org.entry()
+        org.api.submit(entry)
+        assert org.path(entry["task_id"])[0] == first, name
+        assert server.requests, name
+        server.close()
+    runs = org.stack.rows.policy_runs(org.org_id)
+    assert len(runs) == len(SERVICES) and {run["script_id"] for run in runs} == {"remote:gate"}
+    assert [run["output"] for run in runs if not run["error"]] == [YES]
+
+
+def test_a_backtest_tells_what_a_draft_would_have_decided(house):
+    for goal in ("good things", "forbidden things", "doubtful things"):
+        house.api.submit(house.entry(task_goal=goal))
+    ann = house.as_("ann")
+    draft = "def approve(task):\n    return {'accepted': 'doubtful' not in task['goal'], 'reason': 'draft'}\n"
+    made = ann.post("/api/v1/policies", {"script_id": "house/approval", "hook": "approval", "source": draft})
+    assert (made.status, made.json["version"], made.json["status"]) == (201, 2, "draft")
+    done = ann.post("/api/v1/policies/house/approval/backtest", {})
+    assert done.status == 200, done.body
+    assert done.json["result"]["changes"] == {"reject -> accept": 1, "hold -> reject": 1}
+    assert {flip["old"]["reason"] for flip in done.json["flips"]} == {"we do not do forbidden things", "a person should look at it"}
