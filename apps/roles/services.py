@@ -164,16 +164,27 @@ class RoleServices:
         if self.config.role_service_token:
             headers["Authorization"] = f"Bearer {self.config.role_service_token}"
         try:
-            reply = self._send(
-                "POST", url, body=orjson.dumps(filter), headers=headers, timeout_s=self.config.role_service_timeout_ms / 1000,
-                max_bytes=ANSWER.body, allow=self.config.outbound_allow,
-            )  # fmt: skip
-            documents = _documents(reply)
+            documents = _documents(self._asked(url, orjson.dumps(filter), headers))
         except (outbound.OutboundFailed, WrongAnswer):
             breaker.failed(now)
             raise
         breaker.succeeded()
         return documents
+
+    def _asked(self, url: str, body: bytes, headers: dict[str, str]) -> outbound.Reply:
+        """Once more when the connection broke: it may have been a kept one, which the service closed as we wrote. Asking
+        twice does no harm."""
+        again = True
+        while True:
+            try:
+                return self._send(
+                    "POST", url, body=body, headers=headers, timeout_s=self.config.role_service_timeout_ms / 1000,
+                    max_bytes=ANSWER.body, allow=self.config.outbound_allow,
+                )  # fmt: skip
+            except outbound.OutboundFailed as failed:
+                if failed.code != "refused" or not again:
+                    raise
+                again = False
 
     # ---- keeping ----
 

@@ -9,11 +9,12 @@ from datetime import timedelta
 import pytest
 
 from apps.agents.candidates import AgentCandidatePoolResolver
-from apps.core import breaker
+from apps.core import breaker, outbound
 from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
 from apps.roles.directory import directory
 from apps.roles.models import Subject
+from apps.roles.services import RoleServices
 from apps.tasks.executor import JobExecutor
 from apps.tasks.models import Assignment, Task
 from tests.factories import NOON, bearer, make_agent, make_key, make_org, make_task
@@ -240,6 +241,18 @@ def test_a_service_that_is_slow_is_given_its_time_and_no_more(redis, serve):  # 
     held.append(server)
     make_org("acme", role_group_url=f"http://{server.host}/", outbound_allow=["127.0.0.1"], role_service_timeout_ms=80)
     assert "within 0.08 s" in found(OrgConfigProvider().of("acme")).unknown
+
+
+def test_a_kept_connection_that_the_service_closed_is_no_failure(service):
+    broken = [outbound.OutboundFailed("refused", "The connection failed: reset.")]
+
+    def send(*args, **how):
+        if broken:
+            raise broken.pop()
+        return outbound.send(*args, **how)
+
+    config = service.config()
+    assert [h.subject_id for h in RoleServices("acme", config, send=send).holders("SCOUTING", "north", now=NOON).holders] == ["ada", "bo"]
 
 
 def test_an_address_inside_is_not_called(redis, serve):  # noqa: F811
