@@ -54,6 +54,7 @@ class Agent:
 
         The agent's card, which the platform shows and chooses by: `capabilities` that tasks may ask for; `job_kinds` it takes
         (none: any) and `max_payload_bytes` of a task (0: any); `costs` (per_task, per_second, unit); `version`, `description`.
+        With none of them given, the card that came with its enrolment holds on.
         """
         api_key = api_key or os.environ.get("JOBPLATFORM_API_KEY")
         self._url = nats_url or os.environ.get("JOBPLATFORM_NATS_URL") or "nats://127.0.0.1:4222"
@@ -72,18 +73,18 @@ class Agent:
         if not 1 <= concurrency <= CONCURRENCY_MAX:
             raise ValueError(f"concurrency must be from 1 to {CONCURRENCY_MAX}.")
         self.org_id, self.subject_id = subjects.agent_of(token)
+        card: dict[str, Any] = {
+            "capabilities": list(capabilities),
+            "job_kinds": list(job_kinds),
+            "max_payload_bytes": max_payload_bytes,
+            "costs": dict(costs or {}),
+            "version": version,
+            "description": description,
+        }
         self._settings = Settings(
             token=token,
             concurrency=concurrency,
-            card={
-                "capabilities": list(capabilities),
-                "job_kinds": list(job_kinds),
-                "slots": concurrency,
-                "max_payload_bytes": max_payload_bytes,
-                "costs": dict(costs or {}),
-                "version": version,
-                "description": description,
-            },
+            card=card | {"slots": concurrency} if any(card.values()) else {},
             heartbeat_seconds=heartbeat_seconds,
             drain_seconds=drain_seconds,
         )

@@ -382,7 +382,7 @@ class Runtime:
             "leaving": self._stop.is_set(),
         }
         # The card with the first beat of a connection, and now and then: one that was lost is not missed for long.
-        if not self._beats_to_card:
+        if self._settings.card and not self._beats_to_card:
             beat["card"] = self._settings.card
         self._beats_to_card = (self._beats_to_card or CARD_EVERY) - 1
         return orjson.dumps(beat)

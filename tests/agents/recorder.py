@@ -3,7 +3,7 @@
     python -m tests.agents.recorder SUBJECT HISTORY_DIR SLOTS        ($JOBPLATFORM_NATS_URL, $JOBPLATFORM_API_KEY)
 
 `task_job_submission_data.do`: {"seconds": 0.1, "block": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
-"fail": {"attempts": 1, "retryable": true}}. `block` holds the whole agent: it hears nothing until the task is done.
+"fail": {"attempts": 1, "retryable": true}, "die": true}. `block` holds the whole agent: it hears nothing until the task is done.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,8 @@ def main() -> None:
             raise Decline("not for me")
         facts = {"task_id": task.task_id, "attempt": task.attempt, "nonce": secrets.token_hex(8)}
         history.write("start", **facts)
+        if do.get("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
         outcome = "cancelled"
         try:
             for percent in do.get("progress", ()):
