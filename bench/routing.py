@@ -42,11 +42,14 @@ def main() -> None:
 
 
 def measure(*, candidates: int, decisions: int, auctions: int) -> dict[str, Any]:
+    from apps.core.readiness import settle
     from apps.messaging.connection import wire
 
     _found(candidates)
     wire().wait_up(10)
     wire().ensure_streams()
+    _timed("least_loaded", WARM, "warm", candidates)
+    settle()  # as every dispatcher does when it starts
     plans = {
         "least_loaded": ("least_loaded", decisions, "t"),
         "round_robin": ("round_robin", decisions, "t"),
