@@ -29,7 +29,7 @@ STATE_COLOURS = {"active": "#2e7d32", "revoked": "#b71c1c", "inactive": "#757575
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("subject_id", "org_id", "state", "presence", "seen", "load", "breaker", "reputation", "gets_nothing")
+    list_display = ("subject_id", "org_id", "state", "presence", "seen_ago", "load", "breaker_state", "reputation", "gets_nothing")
     list_filter = (OrgFilter, "is_active")
     search_fields = ("subject_id", "name", "=org__org_id")
     search_help_text = "an agent, or an organization"
@@ -86,6 +86,15 @@ class AgentAdmin(ReadOnlyAdmin):
         away = facts["away_seconds"]
         return f"{facts['last_seen_at']}{f' ({_span(away)} away)' if away else ''}" if facts["last_seen_at"] else "-"
 
+    @admin.display(description="seen")
+    def seen_ago(self, agent: Agent) -> str:
+        facts = _facts(agent)
+        return f"{_span(facts['away_seconds'])} ago" if facts["away_seconds"] else "now" if facts["last_seen_at"] else "-"
+
+    @admin.display(description="breaker")
+    def breaker_state(self, agent: Agent) -> str:
+        return _facts(agent)["breaker"]["state"].replace("_", "-")
+
     @admin.display(description="tasks / slots")
     def load(self, agent: Agent) -> str:
         return f"{_facts(agent)['load']} / {_facts(agent)['slots'] or '?'}"
@@ -113,7 +122,7 @@ class AgentAdmin(ReadOnlyAdmin):
             return "closed"
         return f"{found['state'].replace('_', '-')}: {found['because']} (until {found['until']})"
 
-    @admin.display(description="reputation (90 % interval)")
+    @admin.display(description="reputation")
     def reputation(self, agent: Agent) -> str:
         found = _facts(agent)["reputation"]
         return f"{found['mean']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
