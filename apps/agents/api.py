@@ -186,19 +186,20 @@ class OneEnrolment(APIView):
         return answer(enrolment_json(row, now=now))
 
 
+class EnrolmentToken(BaseAuthentication):
+    def authenticate(self, request: Any) -> tuple[Any, str] | None:
+        scheme, _, printed = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer" or not printed.startswith("je_"):
+            return None
+        row = enrolment.verify(printed.strip(), now=clock.now())
+        return row, row.pk
+
+    def authenticate_header(self, request: Any) -> str:
+        return "Bearer"
+
+
 class Redeem(APIView):
     """The one door that a token of an enrolment opens. It stands where an API key stands: in the Authorization header."""
-
-    class Token(BaseAuthentication):
-        def authenticate(self, request: Any) -> tuple[Any, str] | None:
-            scheme, _, printed = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-            if scheme.lower() != "bearer" or not printed.startswith("je_"):
-                return None
-            row = enrolment.verify(printed.strip(), now=clock.now())
-            return row, row.pk
-
-        def authenticate_header(self, request: Any) -> str:
-            return "Bearer"
 
     class TokenOnly(BasePermission):
         def has_permission(self, request: Any, view: Any) -> bool:
@@ -210,7 +211,7 @@ class Redeem(APIView):
                 raise Forbidden("This takes the token of an enrolment, not an API key.")
             return True  # and goes on to hear that there is no such method
 
-    authentication_classes = [Token, ApiKeyAuthentication]
+    authentication_classes = [EnrolmentToken, ApiKeyAuthentication]
     permission_classes = [TokenOnly]
 
     @extend_schema(
@@ -236,7 +237,7 @@ class Redeem(APIView):
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
-    target_class = "apps.agents.api.Redeem.Token"
+    target_class = EnrolmentToken
     name = "EnrolmentToken"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:

@@ -133,6 +133,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    # Three things of the API have a `state`; each keeps its own name in the document.
+    "ENUM_NAME_OVERRIDES": {
+        "AgentStateEnum": ["active", "paused", "draining", "drained", "revoked", "inactive"],
+        "DeliveryStateEnum": ["pending", "delivered", "failed"],
+        "EnrolmentStateEnum": ["open", "redeemed", "withdrawn", "expired"],
+    },
 }
 
 LOGGING = logging_config(level=env.text("LOG_LEVEL", "INFO"), form=env.text("LOG_FORMAT", "text"))
