@@ -97,7 +97,10 @@ class HeadAgentResolver:
     def _judged(self, search: _Search, outcome: Outcome, pool: CandidatePool) -> Outcome | None:
         """What the strategy's outcome means for the task; None: the next strategy is asked."""
         if isinstance(outcome, Choice):
-            return replace(outcome, details=self._details(search, pool) | outcome.details, rows=(*search.rows, *outcome.rows))
+            details = self._details(search, pool)
+            if (winner := details["eligible"].get(outcome.candidate.subject_id)) is not None:
+                winner["load"] -= 1  # as it was when it was chosen
+            return replace(outcome, details=details | outcome.details, rows=(*search.rows, *outcome.rows))
         if isinstance(outcome, NotYet):
             return outcome
         search.refusals.append({"strategy": search.chain[search.tried], "why": outcome.sentence})

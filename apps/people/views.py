@@ -28,7 +28,7 @@ from apps.orgs.config_store import OrgConfigProvider
 from apps.people.inbox import Inbox
 from apps.people.sessions import person_of
 from apps.tasks import deciding, shapes
-from apps.tasks.executor import facts_of
+from apps.tasks.batch import facts_of
 from apps.tasks.models import Task
 from apps.tasks.states import IN_FLIGHT, TERMINAL, TaskStatus
 

@@ -15,7 +15,8 @@ from apps.core.errors import Conflict, Invalid, Problem
 from apps.orgs.access import OPERATOR, ORG_ADMIN
 from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks import people
-from apps.tasks.executor import JobExecutor, back_to_queue, facts_of
+from apps.tasks.batch import facts_of
+from apps.tasks.executor import JobExecutor, back_to_queue
 from apps.tasks.models import Assignment, Task
 from apps.tasks.people import FourEyes, Identity, NotYours
 from apps.tasks.states import TaskStatus

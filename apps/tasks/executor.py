@@ -9,40 +9,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-
-from django.db import models
 
 from apps.agents.agent_queue import AgentQueueClient, Dispatch
 from apps.agents.candidates import AgentCandidatePoolResolver, CandidatePool
 from apps.agents.facts import TaskFacts
-from apps.agents.holds import Hold, Holds
+from apps.agents.holds import Holds
 from apps.agents.market.floor import Asking, begun, carried_out, floor, together
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
-from apps.core import background, bulk, clock, ids, observe, tracing
+from apps.core import background, bulk, clock, ids, observe
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
+from apps.tasks.batch import (
+    ACTOR,
+    BATCH,
+    CONTENDED_BATCH,
+    Batch,
+    count_decisions,
+    dispatch_of,
+    facts_of,
+    given_to_agent,
+    groups,
+    hold_of,
+    nobody_found,
+    put_to_person,
+    share_of,
+)
 from apps.tasks.contests import ContestDesk
-from apps.tasks.entries import needs
-from apps.tasks.models import Assignment, Decision, Task
-from apps.tasks.queue import Claim, PriorityQueue, Share, View, item_of, place_of
+from apps.tasks.models import Task
+from apps.tasks.queue import Claim, PriorityQueue, View, item_of
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 
 log = logging.getLogger(__name__)
 
-ACTOR = "executor"
 DRAIN = "dispatch.drain"
-BATCH = 200
-"""Tasks claimed at once: enough to make round trips cheap, few enough to stay far below the claim's life."""
-CONTENDED_BATCH = 50
-"""While several orgs have work, batches are short: a task that comes waits for the batch under way."""
-SLACK = 8
 WITHDRAWN = frozenset({TaskStatus.QUEUED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})
 """A task that is there now will not take what its agent of a moment ago does."""
 ALIVE_SECONDS = 5.0
@@ -60,23 +65,6 @@ def wake(*, now: datetime) -> None:
         return
     if waiting and not alive:
         background.send(DRAIN)
-
-
-@dataclass(kw_only=True, slots=True)
-class Batch:
-    """What one org's part of a batch came to."""
-
-    config: OrgConfig
-    claims: dict[str, Claim]
-    tasks: dict[str, Task] = field(default_factory=dict)
-    records: list[models.Model] = field(default_factory=list)
-    """Rows of the auctions held."""
-    by_hand: list[Task] = field(default_factory=list)
-    """Those whose head agent a person chooses (mode manual)."""
-    settled: list[Claim] = field(default_factory=list)
-    deferred: list[Claim] = field(default_factory=list)
-    released: list[Claim] = field(default_factory=list)
-    dispatches: list[tuple[Task, Dispatch]] = field(default_factory=list)
 
 
 class JobExecutor:
@@ -124,7 +112,7 @@ class JobExecutor:
         done = ContestDesk(store=self.store, queue=self.queue).decide(view.contests, now=now)
         configs = self.configs.of_many(waiting.org_id for waiting in view.waiting) if view.waiting else {}
         pools = self._pools(view, configs, now)
-        shares = [_share(configs[org_id], org_id, found) for org_id, found in pools.items()]
+        shares = [share_of(configs[org_id], org_id, found) for org_id, found in pools.items()]
         limit = BATCH if max(view.active, len(shares)) < 2 else CONTENDED_BATCH
         claims, more = self.queue.claim_fairly(shares, limit=limit, now=now)
         while more and not claims:
@@ -134,7 +122,7 @@ class JobExecutor:
         for claim in claims:
             batch = by_org.get(claim.org_id) or by_org.setdefault(claim.org_id, Batch(config=configs[claim.org_id], claims={}))
             batch.claims[claim.key] = claim
-        for group in _groups(by_org):
+        for group in groups(by_org):
             done += self._run(group, pools, now)
         return done
 
@@ -201,8 +189,9 @@ class JobExecutor:
         moves: list[Move] = []
         for org_id, batch in group.items():
             chosen = self._moves(batch, outcomes[org_id], now)
-            _count(batch, chosen)
+            count_decisions(batch, chosen)
             moves += self._still_ours(batch, chosen, now)
+        bulk.insert_missing([row for batch in group.values() for row in batch.waiting])
         self._assign(group.values(), moves, now)
         self._publish(group.values(), now)
 
@@ -222,7 +211,8 @@ class JobExecutor:
         for key, outcome in outcomes.items():
             task, claim = batch.tasks[key], batch.claims[key]
             if isinstance(outcome, Choice):
-                moves.append(_proposed(task, outcome, batch.config, now) if people.confirms(task) else _assigned(task, outcome, now))
+                by_person = people.confirms(task)
+                moves.append(put_to_person(task, outcome, batch.config, now) if by_person else given_to_agent(task, outcome, now))
             elif isinstance(outcome, NoHeadAgent):
                 self._unassignable(batch, task, claim, outcome, moves, now)
             else:
@@ -233,10 +223,10 @@ class JobExecutor:
         """Nobody can do it. Within the org's patience it waits a little; after that it fails."""
         patience = timedelta(seconds=batch.config.assignment_deadline_s)
         waits = now - (task.queued_at or task.created_at) < patience
-        decision = _nobody(task, error, batch.config, waits=waits, now=now)
+        decision = nobody_found(task, error, batch.config, waits=waits, now=now)
         if waits:
             batch.deferred.append(claim)
-            bulk.insert_missing([decision])
+            batch.waiting.append(decision)
         else:
             reason = f"No agent could be assigned: {error.sentence}"
             moves.append(Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=ACTOR, rows=(decision, *error.rows)))
@@ -266,8 +256,8 @@ class JobExecutor:
             held = [task for task in tasks if task.held_by_person is to_person]
             if held:
                 lease = people.lease_seconds(batch.config) if to_person else batch.config.lease_seconds
-                self.holds.take([_hold(task) for task in held], now=now, lease_seconds=lease)
-                batch.dispatches += [(task, _dispatch(task, now + timedelta(seconds=lease))) for task in held]
+                self.holds.take([hold_of(task) for task in held], now=now, lease_seconds=lease)
+                batch.dispatches += [(task, dispatch_of(task, now + timedelta(seconds=lease))) for task in held]
 
     def hand_over(self, task: Task, config: OrgConfig, *, now: datetime) -> None:
         """Deliver a task that a person has just assigned, outside any batch."""
@@ -348,137 +338,3 @@ def requeue(tasks: Iterable[Task], *, now: datetime, queue: PriorityQueue, holds
     for org_id, group in by_org.items():
         holds.drop(ids.assignment_id(task.key, task.attempt) for task in group)
         queue.push(org_id, [item_of(task) for task in group], now=now)
-
-
-def _hold(task: Task) -> Hold:
-    return Hold(
-        assignment_id=ids.assignment_id(task.key, task.attempt),
-        org_id=task.org_id,
-        agent=task.head_agent_subject_id,
-        place=place_of(task.key, task.sequence, task.concurrency_key),
-    )
-
-
-def _dispatch(task: Task, expires: datetime) -> Dispatch:
-    return Dispatch(
-        org_id=task.org_id,
-        task_id=task.task_id,
-        agent=task.head_agent_subject_id,
-        attempt=task.attempt,
-        entry=task.entry,
-        lease_expires_at=expires,
-        reviews=task.people.get("reviews", ()),
-        to_person=task.held_by_person,
-        trace=_traced(task),
-    )
-
-
-def _traced(task: Task) -> str:
-    """Its way so far, told; the agent goes on below. Costs a comparison when there is no trace."""
-    if not task.trace:
-        return ""
-    taken = task.assigned_at or task.created_at
-    tracing.tell("task.queued", task.trace, start=task.queued_at or task.created_at, end=taken, attributes=tracing.of_task(task))
-    more = {"jobplatform.agent": task.head_agent_subject_id, "messaging.system": "celery"}
-    return tracing.tell(
-        "task.dispatch", task.trace, start=taken, end=clock.now(), attributes=tracing.of_task(task, **more), consumer=True
-    )
-
-
-def _share(config: OrgConfig, org_id: str, pools: Mapping[str, CandidatePool]) -> Share:
-    return Share(
-        org_id=org_id,
-        room={lane: room for lane, pool in pools.items() if (room := _room(pool))},
-        weight=config.fair_share_weight,
-        max_inflight=config.max_inflight,
-    )
-
-
-def _groups(batches: Mapping[str, Batch]) -> list[dict[str, Batch]]:
-    """What is decided at once goes together and first. Then each org whose script picks the agent, alone; then all that hold
-    auctions, whose windows run at the same time: an org that asks around before it chooses holds up nobody else."""
-    chains = {org_id: {b.config.agent_resolution_strategy, *b.config.agent_resolution_fallbacks} for org_id, b in batches.items()}
-    bidding = {org_id: batch for org_id, batch in batches.items() if "auction" in chains[org_id]}
-    planning = [{org_id: batch} for org_id, batch in batches.items() if "plan+retrieve" in chains[org_id] and org_id not in bidding]
-    quick = {org_id: batch for org_id, batch in batches.items() if org_id not in bidding and {org_id: batch} not in planning}
-    return [group for group in (quick, *planning, bidding) if group]
-
-
-def _room(pool: CandidatePool) -> int:
-    """How many tasks of a lane to claim. A pool without hope claims too: its tasks have to be told that nobody can do them.
-
-    A few more than there is room for: the agents with room may be barred from the task at the head, and those behind
-    it need not wait for that. What finds no room goes back to its place.
-    """
-    if pool.waits:
-        return 0
-    if not pool.lasting:
-        return BATCH
-    return min(pool.free + SLACK, BATCH) if pool.free else 0
-
-
-def _count(batch: Batch, moves: Sequence[Move]) -> None:
-    strategy, chosen = batch.config.agent_resolution_strategy, sum(move.end is TaskStatus.ASSIGNED for move in moves)
-    observe.DECISIONS.inc(strategy, "chosen", by=chosen)
-    failed = sum(move.end is TaskStatus.FAILED for move in moves)
-    observe.DECISIONS.inc(strategy, "no_agent", by=failed)
-    observe.DECISIONS.inc(strategy, "waiting", by=len(batch.claims) - chosen - failed)
-
-
-def _assigned(task: Task, choice: Choice, now: datetime) -> Move:
-    attempt, agent = task.attempt + 1, choice.candidate.subject_id
-    assignment = Assignment(
-        id=ids.assignment_id(task.key, attempt),
-        task_key=task.key,
-        org_id=task.org_id,
-        attempt=attempt,
-        head_agent_subject_id=agent,
-        strategy=choice.strategy,
-        because=choice.because,
-        decision=choice.details,
-        at=now,
-    )
-    fields: dict[str, Any] = {
-        "attempt": attempt, "head_agent_subject_id": agent, "not_before": None, "held_by_person": choice.candidate.is_person,
-    }  # fmt: skip
-    rows = (*choice.rows, assignment)
-    return Move(task=task, end=TaskStatus.ASSIGNED, reason=choice.because, actor=ACTOR, fields=fields, rows=rows)
-
-
-def _nobody(task: Task, error: NoHeadAgent, config: OrgConfig, *, waits: bool, now: datetime) -> Decision:
-    """That nobody was found, with every strategy's reason. While a task waits for somebody it is said once an attempt."""
-    outcome = "waiting" if waits else "failed"
-    return Decision(
-        id=f"{ids.assignment_id(task.key, task.attempt + 1)}:nobody:{outcome}",
-        task_key=task.key,
-        org_id=task.org_id,
-        kind="no_head_agent",
-        outcome=outcome,
-        actor=ACTOR,
-        because=error.sentence,
-        details=dict(error.details),
-        config_version=config.version,
-        at=now,
-    )
-
-
-def _proposed(task: Task, choice: Choice, config: OrgConfig, now: datetime) -> Move:
-    """Mode hybrid: what would have been the choice is put to a person."""
-    proposal = {"subject_id": choice.candidate.subject_id, "strategy": choice.strategy, "because": choice.because}
-    return replace(people.ask_for_agent(task, config, now=now, proposal=proposal), rows=tuple(choice.rows))
-
-
-def facts_of(task: Task) -> TaskFacts:
-    """With its entry loaded."""
-    return TaskFacts(
-        key=task.key,
-        org_id=task.org_id,
-        task_id=task.task_id,
-        job_space_id=task.job_space_id,
-        priority=task.priority,
-        attempt=task.attempt,
-        only=tuple(task.entry.get("assigned_subject_ids") or ()),
-        excluded=task.excluded_agents,
-        entry=task.entry,
-        **needs(task.entry),
-    )

@@ -33,7 +33,7 @@ from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.policies import POLICIES, Hook
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import executor, explain_waiting, intake
+from apps.tasks import batch, explain_waiting, intake
 from apps.tasks.entries import ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
@@ -227,7 +227,7 @@ def _resolve(task: Task, config: OrgConfig, pool: CandidatePool, runner: PolicyR
         AuctionStrategy(runner), PlanRetrieveStrategy(runner), StaticStrategy(), LeastLoadedStrategy(), RoundRobinStrategy(remembers=False),
     )  # fmt: skip
     resolver = HeadAgentResolver(config, floor=floor, strategies={strategy.name: strategy for strategy in strategies})
-    return resolver.resolve_many([executor.facts_of(task)], pool, now=now)[0]
+    return resolver.resolve_many([batch.facts_of(task)], pool, now=now)[0]
 
 
 def _auction(questions: Sequence[Question], *, asked: bool) -> dict[str, Any] | None:

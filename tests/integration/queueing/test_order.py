@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.core import clock
-from apps.tasks.executor import BATCH, CONTENDED_BATCH
+from apps.tasks.batch import BATCH, CONTENDED_BATCH
 from apps.tasks.models import Task, Transition
 from apps.tasks.queue import PriorityQueue, QueueItem, Share
 from apps.tasks.sweeper import Sweeper
