@@ -12,10 +12,10 @@ from apps.dsl import backtest
 from apps.messaging import credentials
 from apps.orgs import keys
 from apps.tasks import attempts, reassign
-from apps.tasks.bulk_actions import BulkRunner
 from apps.tasks.loader import TaskLoader
+from apps.tasks.operating.bulk_actions import BulkRunner
+from apps.tasks.operating.schedule_ticker import ScheduleTicker
 from apps.tasks.reordering import Reorderer
-from apps.tasks.schedule_ticker import ScheduleTicker
 from apps.tasks.sweeper import Sweeper
 from jobplatform.queues import Work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.tasks.api_docs import BRIEF, TASK, _errors, _object, _ok, _string
+from apps.tasks.api.docs import BRIEF, TASK, _errors, _object, _ok, _string
 
 TAGS = ["inbox"]
 _LIST = {"type": "array", "items": _object(BRIEF)}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.tasks import (
-    api,
-    api_auctions,
-    api_bulk,
-    api_bulk_actions,
-    api_dead_letters,
-    api_explain,
-    api_people,
-    api_queue,
-    api_schedules,
-    api_streams,
-)  # fmt: skip
+from apps.tasks.api import auctions as api_auctions
+from apps.tasks.api import bulk as api_bulk
+from apps.tasks.api import bulk_actions as api_bulk_actions
+from apps.tasks.api import dead_letters as api_dead_letters
+from apps.tasks.api import explain as api_explain
+from apps.tasks.api import people as api_people
+from apps.tasks.api import queue as api_queue
+from apps.tasks.api import schedules as api_schedules
+from apps.tasks.api import streams as api_streams
+from apps.tasks.api import tasks as api  # fmt: skip
 
 urlpatterns = [
     path("internal/process-task", api.ProcessTask.as_view()),

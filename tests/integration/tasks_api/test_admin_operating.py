@@ -10,8 +10,8 @@ from django_celery_beat.models import PeriodicTask
 
 from apps.core import clock
 from apps.orgs.models import Change
-from apps.tasks import schedules
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task
+from apps.tasks.operating import schedules
 from tests.factories import NOON
 from tests.integration.tasks_api.test_dead_letters import ended
 

@@ -9,8 +9,8 @@ import pytest
 
 from apps.core.errors import Unavailable
 from apps.core.http import LIMITS
-from apps.tasks import api_bulk
-from apps.tasks.api_bulk import BulkRun, read_lines
+from apps.tasks.api import bulk as api_bulk
+from apps.tasks.api.bulk import BulkRun, read_lines
 from apps.tasks.intake import TaskIntake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from apps.core import clock
-from apps.tasks import bulk_actions, bulk_verbs
-from apps.tasks.bulk_actions import BulkRunner
 from apps.tasks.models import BulkAction, DeadLetter, Decision, Task, Transition
+from apps.tasks.operating import bulk_actions, bulk_verbs
+from apps.tasks.operating.bulk_actions import BulkRunner
 from apps.tasks.queue import PriorityQueue, item_of
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore

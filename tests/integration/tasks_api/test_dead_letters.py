@@ -8,9 +8,9 @@ import pytest
 
 from apps.core import clock
 from apps.core.auth import Principal
-from apps.tasks import dead_letters
-from apps.tasks.dead_letters import Retry, merged, retry_id
 from apps.tasks.models import DeadLetter, Decision, Task
+from apps.tasks.operating import dead_letters
+from apps.tasks.operating.dead_letters import Retry, merged, retry_id
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 from tests.factories import NOON, make_entry, task_row

@@ -10,9 +10,9 @@ from django_celery_beat.models import PeriodicTask
 
 from apps.core import clock
 from apps.orgs.models import Change
-from apps.tasks import schedules
 from apps.tasks.models import Schedule, ScheduleFiring, Task, Transition
-from apps.tasks.schedule_ticker import ScheduleTicker
+from apps.tasks.operating import schedules
+from apps.tasks.operating.schedule_ticker import ScheduleTicker
 from tests.factories import NOON, make_org
 from tests.threads import at_once
 

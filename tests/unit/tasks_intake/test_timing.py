@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from apps.tasks.timing import BadRule, Rule, plan
+from apps.tasks.operating.timing import BadRule, Rule, plan
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 

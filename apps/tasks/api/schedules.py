@@ -12,10 +12,10 @@ from apps.core import clock
 from apps.core.errors import Invalid, Malformed, Problem
 from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
-from apps.tasks import api_docs_schedules as docs
-from apps.tasks import schedules
+from apps.tasks.api import docs_schedules as docs
 from apps.tasks.models import Schedule
-from apps.tasks.schedule_ticker import ScheduleTicker
+from apps.tasks.operating import schedules
+from apps.tasks.operating.schedule_ticker import ScheduleTicker
 
 SHOWN, NEXT_SHOWN, NEXT_MAX, FIRINGS_SHOWN, FIRINGS_MAX = 1000, 5, 100, 50, 500
 RESERVED = "preview"

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
-from apps.tasks.api_docs import BRIEF, INTEGER, TASK, TIME, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import BRIEF, INTEGER, TASK, TIME, _errors, _nullable, _object, _ok, _string
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.models import BulkAction, DeadLetter
 

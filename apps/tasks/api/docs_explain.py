@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample
 
 from apps.dsl.policies import Hook
-from apps.tasks.api_docs import ANY, ENTRY, INTEGER, SAMPLE_ENTRY, TAGS, TIME, Schema, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import ANY, ENTRY, INTEGER, SAMPLE_ENTRY, TAGS, TIME, Schema, _errors, _nullable, _object, _ok, _string
 
 STEP = _object(
     {

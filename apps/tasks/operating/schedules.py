@@ -14,13 +14,13 @@ from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, Problem
 from apps.orgs.audit import record
 from apps.orgs.models import Change
-from apps.tasks import beat_rows
-from apps.tasks.bodies import Body
+from apps.tasks.api.bodies import Body
 from apps.tasks.entries import TaskEntry
 from apps.tasks.models import Schedule, ScheduleFiring
 from apps.tasks.models_scheduling import NAME
+from apps.tasks.operating import beat_rows
+from apps.tasks.operating.timing import BadRule, Rule, known_zone
 from apps.tasks.parser import TASK_FORM, InitialJobParser, instant
-from apps.tasks.timing import BadRule, Rule, known_zone
 
 FIELDS = (
     "description", "entry", "cron", "every_seconds", "at", "timezone", "starts_at", "ends_at", "enabled", "overlap", "catch_up",

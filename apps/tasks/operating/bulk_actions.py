@@ -23,10 +23,10 @@ from django.db.models import Q
 
 from apps.core import background, bulk, clock, ids
 from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem
-from apps.tasks import bulk_verbs
-from apps.tasks.bulk_verbs import Outcome
 from apps.tasks.listing import BadQuery, DeadLetterQuery, TaskQuery, cursor_of, page_of, read_cursor
 from apps.tasks.models import BulkAction, DeadLetter, Task
+from apps.tasks.operating import bulk_verbs
+from apps.tasks.operating.bulk_verbs import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.tasks.api_docs import INTEGER, TASK, TIME, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import INTEGER, TASK, TIME, _errors, _nullable, _object, _ok, _string
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 
 NUMBER = {"type": "number"}

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
-from apps.tasks.api_docs import ENTRY, INTEGER, TIME, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import ENTRY, INTEGER, TIME, _errors, _nullable, _object, _ok, _string
 from apps.tasks.models import Schedule, ScheduleFiring
 
 TAGS = ["schedules"]

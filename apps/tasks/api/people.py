@@ -15,9 +15,9 @@ from apps.core import clock
 from apps.core.errors import Invalid, Missing, Problem
 from apps.core.http import answer, read_object
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
-from apps.tasks import api_docs as docs
 from apps.tasks import deciding, shapes
-from apps.tasks.api import REASON_LENGTH, TaskView, reason_of
+from apps.tasks.api import docs
+from apps.tasks.api.tasks import REASON_LENGTH, TaskView, reason_of
 from apps.tasks.models import Task
 from apps.tasks.parser import SUBJECT_ID
 from apps.tasks.people import Identity

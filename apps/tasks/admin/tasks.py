@@ -28,7 +28,9 @@ from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
-from apps.tasks import admin_explain, admin_queue, deciding, shapes, steering
+from apps.tasks import deciding, shapes, steering
+from apps.tasks.admin import explain as admin_explain
+from apps.tasks.admin import queue as admin_queue
 from apps.tasks.listing import HEAVY
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
@@ -312,4 +314,3 @@ class DecisionAdmin(ReadOnlyAdmin):
     ordering = ("-at",)
 
 
-from apps.tasks import admin_operating as admin_operating  # noqa: E402  the pages of operators register themselves

@@ -13,8 +13,8 @@ from apps.agents.market.records import Auction, Bid
 from apps.core import clock
 from apps.core.errors import Problem
 from apps.core.http import answer
-from apps.tasks import api_docs as docs
-from apps.tasks.api import TaskView
+from apps.tasks.api import docs
+from apps.tasks.api.tasks import TaskView
 from apps.tasks.listing import BadCursor, BadQuery, _whole
 from apps.tasks.models import Assignment
 

@@ -23,8 +23,8 @@ from apps.core import clock
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError, TooLarge
 from apps.core.http import LIMITS, as_platform_error, body_stream, parse_json
-from apps.tasks import api_docs as docs
-from apps.tasks.api import TaskView, enveloped
+from apps.tasks.api import docs
+from apps.tasks.api.tasks import TaskView, enveloped
 from apps.tasks.entries import TaskEntry
 from apps.tasks.intake import TaskIntake, Verdict
 from apps.tasks.parser import InitialJobParser

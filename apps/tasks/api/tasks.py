@@ -13,8 +13,8 @@ from apps.core import clock, ids
 from apps.core.errors import Conflict, Invalid, Malformed, Missing, Problem, Refused, Unassignable
 from apps.core.http import answer, read_object
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
-from apps.tasks import api_docs as docs
 from apps.tasks import shapes, steering
+from apps.tasks.api import docs
 from apps.tasks.arrivals import Arrivals
 from apps.tasks.intake import TaskIntake, Verdict
 from apps.tasks.listing import TaskQuery

@@ -17,8 +17,8 @@ from apps.dsl.policies import POLICIES, Hook
 from apps.dsl.scripts import can_exist
 from apps.orgs import config_keys
 from apps.orgs.access import OPERATOR, ORG_ADMIN
-from apps.tasks import api_explain_docs as docs
-from apps.tasks.api import TaskView, enveloped
+from apps.tasks.api import docs_explain as docs
+from apps.tasks.api.tasks import TaskView, enveloped
 from apps.tasks.explain import explain
 from apps.tasks.parser import InitialJobParser
 from apps.tasks.simulate import Options, simulate

@@ -11,12 +11,13 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
-from apps.tasks import api_docs_operating as docs
-from apps.tasks import dead_letters, shapes
-from apps.tasks.bodies import Body
-from apps.tasks.dead_letters import Retry
+from apps.tasks import shapes
+from apps.tasks.api import docs_operating as docs
+from apps.tasks.api.bodies import Body
 from apps.tasks.listing import HEAVY, DeadLetterQuery
 from apps.tasks.models import DeadLetter, Task
+from apps.tasks.operating import dead_letters
+from apps.tasks.operating.dead_letters import Retry
 
 
 def letters_shown(letters: list[DeadLetter]) -> list[dict[str, Any]]:

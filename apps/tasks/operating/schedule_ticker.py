@@ -15,11 +15,12 @@ from django.db.models import F
 
 from apps.core import ids
 from apps.core.errors import Invalid, PlatformError, Unavailable
-from apps.tasks import schedules, steering
+from apps.tasks import steering
 from apps.tasks.intake import Origin, OtherBody, TaskIntake, Verdict
 from apps.tasks.models import Schedule, ScheduleFiring, Task
+from apps.tasks.operating import schedules
+from apps.tasks.operating.timing import plan
 from apps.tasks.states import OPEN, TERMINAL
-from apps.tasks.timing import plan
 
 log = logging.getLogger(__name__)
 

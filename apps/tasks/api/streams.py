@@ -12,9 +12,9 @@ from typing import Any
 from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 
-from apps.tasks import api_docs as docs
 from apps.tasks import shapes
-from apps.tasks.api import TaskView
+from apps.tasks.api import docs
+from apps.tasks.api.tasks import TaskView
 from apps.tasks.arrivals import Arrivals, Happening, nothing_more, stream
 
 TRANSITION_ID = re.compile(r"[0-9a-f]{32}")

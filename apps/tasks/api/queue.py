@@ -13,9 +13,9 @@ from apps.core.errors import Invalid, Problem
 from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, RequireRole
 from apps.orgs.config_keys import SENTENCE, SPACE
-from apps.tasks import api_queue_docs as docs
 from apps.tasks import board, pausing, reordering, shapes, steering
-from apps.tasks.api import TaskView
+from apps.tasks.api import docs_queue as docs
+from apps.tasks.api.tasks import TaskView
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.steering import AlreadyEnded
 from apps.tasks.store import LostRace

@@ -11,13 +11,14 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, RequireRole
-from apps.tasks import api_docs_operating as docs
-from apps.tasks import bulk_actions, bulk_verbs, shapes
-from apps.tasks.api_dead_letters import letters_shown
-from apps.tasks.bodies import Body
-from apps.tasks.bulk_actions import DEAD_LETTERS, TASKS, Wanted
+from apps.tasks import shapes
+from apps.tasks.api import docs_operating as docs
+from apps.tasks.api.bodies import Body
+from apps.tasks.api.dead_letters import letters_shown
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.models import BulkAction
+from apps.tasks.operating import bulk_actions, bulk_verbs
+from apps.tasks.operating.bulk_actions import DEAD_LETTERS, TASKS, Wanted
 
 COUNT_MAX = 2**31 - 1
 ACTIONS_SHOWN = 50

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from apps.core.auth import Principal
-from apps.tasks import dead_letters
-from apps.tasks.dead_letters import Retry, Settled
 from apps.tasks.executor import back_to_queue, wake
 from apps.tasks.models import DeadLetter, Task
+from apps.tasks.operating import dead_letters
+from apps.tasks.operating.dead_letters import Retry, Settled
 from apps.tasks.priorities import reprioritize
 from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
 from apps.tasks.store import TaskStore

@@ -21,11 +21,11 @@ from apps.core.admin import ReadOnlyAdmin, actor
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError
 from apps.core.strict_json import parse_json
-from apps.tasks import beat_rows, dead_letters, schedules
-from apps.tasks.admin import AgentFilter, OrgFilter
-from apps.tasks.dead_letters import AS_IT_WAS, Settled
+from apps.tasks.admin.tasks import AgentFilter, OrgFilter
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, ScheduleFiring, Task
-from apps.tasks.schedule_ticker import ScheduleTicker
+from apps.tasks.operating import beat_rows, dead_letters, schedules
+from apps.tasks.operating.dead_letters import AS_IT_WAS, Settled
+from apps.tasks.operating.schedule_ticker import ScheduleTicker
 
 SETTLED_AT_ONCE = 500
 UPCOMING, FIRINGS = 5, 15

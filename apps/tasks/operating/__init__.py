@@ -1,0 +1,1 @@
+"""What operators do to many tasks, or at set times: actions by filter, dead letters, schedules."""
