@@ -11,6 +11,7 @@ from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from jobplatform.queues import (
+    CATCH_UP_EVIDENCE_SECONDS,
     FORGET_WEBHOOKS_SECONDS,
     QUEUES,
     RECONCILE_SECONDS,
@@ -70,6 +71,11 @@ app.conf.update(
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expire_seconds": int(RECONCILE_SECONDS)}},
         "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expire_seconds": int(TELL_REVOKED_SECONDS)}},
         "agents": {"task": Work.TEND_AGENTS, "schedule": TEND_AGENTS_SECONDS, "options": {"expire_seconds": int(TEND_AGENTS_SECONDS)}},
+        "evidence": {
+            "task": Work.CATCH_UP_EVIDENCE,
+            "schedule": CATCH_UP_EVIDENCE_SECONDS,
+            "options": {"expire_seconds": int(CATCH_UP_EVIDENCE_SECONDS)},
+        },
         "reorder": {"task": Work.REORDER, "schedule": REORDER_SECONDS, "options": {"expire_seconds": int(REORDER_SECONDS)}},
         "webhooks": {"task": Work.WEBHOOKS, "schedule": WEBHOOKS_SECONDS, "options": {"expire_seconds": int(WEBHOOKS_SECONDS)}},
         "forget-webhooks": {"task": Work.FORGET_WEBHOOKS, "schedule": FORGET_WEBHOOKS_SECONDS, "options": {"expire_seconds": 600}},

@@ -41,6 +41,7 @@ class Work:
     RESUME_BACKTESTS = "upkeep.resume_backtests"
     BACKTEST = "backtests.run"
     TEND_AGENTS = "upkeep.tend_agents"
+    CATCH_UP_EVIDENCE = "upkeep.catch_up_evidence"
 
 
 QUEUES = (
@@ -58,3 +59,4 @@ WEBHOOKS_SECONDS = 2.0
 FORGET_WEBHOOKS_SECONDS = 3600.0
 RESUME_BACKTESTS_SECONDS = 30.0
 TEND_AGENTS_SECONDS = 3.0
+CATCH_UP_EVIDENCE_SECONDS = 20.0

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 
-from tests import services
+from tests import early, services, stacks
 from tests.lying_server import LyingServer
 
 # Two cores and many processes: how long an example takes says nothing about the code.
@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             given = marker.kwargs if marker else {}
             # The task store may be an alias of its own: a test that uses the database may use all of it.
             item.add_marker(pytest.mark.django_db(**{**given, "databases": "__all__"}), append=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if early.SHARED.match(item.nodeid) and (nextitem is None or early.share(nextitem.nodeid) != early.share(item.nodeid)):
+        stacks.end_shared()
 
 
 @pytest.fixture(scope="session")

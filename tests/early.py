@@ -62,6 +62,12 @@ SHARED = re.compile(r"(tests/acceptance|tests/faults)/.*[\[-](sqlite|mongodb)[\]
 """Tests on one shared platform, known by where they stand and by the home of its tasks."""
 
 
+def share(nodeid: str) -> str:
+    """The platform a test stands on; a name of its own when it stands on none."""
+    shared = SHARED.match(nodeid)
+    return " on ".join(shared.groups()) if shared else nodeid
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """All tests of one platform go to one worker, the biggest shares first; every other test goes where there is room.
@@ -72,7 +78,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByPlatform(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            shared = SHARED.match(nodeid)
-            return " on ".join(shared.groups()) if shared else nodeid
+            return share(nodeid)
 
     return ByPlatform(config, log) if config.getvalue("dist") == "load" else None

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +49,23 @@ def running(data: Path, store: str, **options: Any) -> Iterator[Stack]:
         stack.process.kill()
         if mongodb:
             mongodb.kill()
+
+
+_shared: list[ExitStack] = []
+
+
+@contextmanager
+def shared(platform: AbstractContextManager[Stack]) -> Iterator[Stack]:
+    """A platform for all tests of a share; it ends with the last of them (`end_shared`), or with the session."""
+    with ExitStack() as ending:
+        _shared.append(ending)
+        yield ending.enter_context(platform)
+
+
+def end_shared() -> None:
+    """An idle platform would cost the tests that follow one of the two cores."""
+    while _shared:
+        _shared.pop().close()
 
 
 class Org:

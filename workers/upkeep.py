@@ -58,12 +58,20 @@ def reorder(**_newer: object) -> None:
 
 @shared_task(name=Work.TEND_AGENTS, ignore_result=True)
 def tend_agents(**_newer: object) -> None:
-    """Evidence that nobody told of, figures, breakers; tasks of revoked agents; who is drained, who was seen."""
+    """Figures, breakers; tasks of revoked agents; who is drained, who was seen."""
     now = clock.now()
     try:
-        attempts.catch_up(now=now)
         heartbeats.tend(now=now)
         reassign.tend(now=now)
+    except redis.RedisDown as error:
+        redis.log_away(error)
+
+
+@shared_task(name=Work.CATCH_UP_EVIDENCE, ignore_result=True)
+def catch_up_evidence(**_newer: object) -> None:
+    """Evidence that nobody told of."""
+    try:
+        attempts.catch_up(now=clock.now())
     except redis.RedisDown as error:
         redis.log_away(error)
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.processes import Stack
-from tests.stacks import STORES, Org, running
+from tests.stacks import STORES, Org, running, shared
 
 
 @pytest.fixture(scope="session", params=STORES)
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole platform of real processes; its tasks on SQLite, and again on MongoDB's wire protocol."""
-    with running(tmp_path_factory.mktemp("stack") / request.param, request.param) as platform:
+    with shared(running(tmp_path_factory.mktemp("stack") / request.param, request.param)) as platform:
         yield platform
 
 

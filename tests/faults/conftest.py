@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes import Stack
-from tests.stacks import Org, running
+from tests.stacks import Org, running, shared
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A platform to be hurt; the parameter is the home of its tasks. Each fault finds it healed from the one before:
     that is part of the test."""
-    with running(tmp_path_factory.mktemp("faults") / request.param, request.param) as platform:
+    with shared(running(tmp_path_factory.mktemp("faults") / request.param, request.param)) as platform:
         yield platform
 
 
