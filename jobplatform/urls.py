@@ -9,6 +9,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from jobplatform.health import health, ready
 from jobplatform.metrics import Metrics
 
+admin.autodiscover()
+
 urlpatterns = [
     path("health", health, name="health"),
     path("ready", ready, name="ready"),

@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="home of the task store; mongodb: $TEST_MONGODB_URL, or secantusdb in a process of its own",
     )
+    parser.addoption("--every-store", action="store_true", help="all acceptance tests on both homes of the task store")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,7 +29,7 @@ CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # its pages load with the URLs: workers need none of them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -10,6 +10,18 @@ import pytest
 from tests.processes import Stack
 from tests.stacks import STORES, Org, running, shared
 
+ON_BOTH = {"test_journeys", "test_bulk_on_the_wire", "test_client_and_jobctl", "test_people"}
+"""What runs on both homes of the task store every time. The rest does with --every-store; what they store has tests of its own there."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("every_store"):
+        return
+    left = {item for item in items if "tests/acceptance/" in item.nodeid and "mongodb" in item.name and item.path.stem not in ON_BOTH}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
+
 
 @pytest.fixture(scope="session", params=STORES)
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
