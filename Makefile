@@ -4,6 +4,8 @@ VENV    ?= .venv
 DIR     ?= .
 ARGS    ?=
 WORKERS ?= auto
+# What runs again on MongoDB's wire protocol every time; STORE_TESTS=tests: all that touches the task store.
+STORE_TESTS ?= tests/contracts tests/faults tests/integration/tasks
 
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
@@ -31,7 +33,7 @@ test: $(DEV) ## lint, import rules, the whole suite, then the store's tests on M
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
-	$(BIN)/python -m pytest -n $(WORKERS) -m store --tasks-db=mongodb $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m store --tasks-db=mongodb $(ARGS) $(STORE_TESTS)
 
 bench: $(DEV) ## throughput and latency beside raw Celery; writes var/bench/latest.json
 	@$(BIN)/python -m bench $(ARGS)
