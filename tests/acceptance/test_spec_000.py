@@ -39,7 +39,8 @@ def select(task, candidates):
     best = sorted([c["subject_id"] for c in candidates])[-1]
     return {"head_agent_subject_id": best}
 """
-LOAD = "from apps.core import clock; from apps.tasks.loader import TaskLoader; TaskLoader().reconcile(now=clock.now())"
+# What was written in the last moments may still be on its way into Redis: the loader looks when that is over.
+LOAD = "from apps.core import clock; from apps.tasks.loader import SETTLING, TaskLoader; TaskLoader().reconcile(now=clock.now() + SETTLING)"
 SCRIPTS = {
     "approval": ("spec/approve", APPROVE),
     "priority": ("spec/rank", RANK),
