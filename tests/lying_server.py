@@ -52,6 +52,8 @@ class LyingServer:
                         return
         except OSError:
             pass
+        finally:
+            connection.close()  # the TLS one
 
 
 def _request(connection: socket.socket) -> bytes | None:
@@ -72,6 +74,21 @@ def saying(text: bytes, *, keep: bool = False) -> Callable[[socket.socket, bytes
     def speak(connection: socket.socket, _request: bytes) -> bool:
         connection.sendall(text)
         return keep
+
+    return speak
+
+
+def hanging_up(answer: bytes, *, last_words: bytes = b"") -> Callable[[socket.socket, bytes], bool]:
+    """Answers once per connection and keeps it; the second request on it gets the last words, and the line is dead."""
+    used: set[socket.socket] = set()
+
+    def speak(connection: socket.socket, _request: bytes) -> bool:
+        if connection in used:
+            connection.sendall(last_words)
+            return False
+        used.add(connection)
+        connection.sendall(answer)
+        return True
 
     return speak
 

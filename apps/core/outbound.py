@@ -5,7 +5,9 @@ once, every address it leads to is judged, and the connection goes to one of tho
 a moment later changes nothing. TLS is verified against the name in the URL. No redirect is followed, no proxy of the
 environment is used, and one deadline covers the whole call: looking up, connecting, TLS, and the last byte.
 
-Connections are kept and reused, per address and port; a slow server holds up nobody but those who call it.
+Connections are kept and reused, per address and port; a slow server holds up nobody but those who call it. Its owner may
+close a kept one at the very moment we write on it: a request on a reused connection that broke before a byte of the answer
+came is sent once more, on a new connection and within the same deadline. So a receiver may, rarely, see a request twice.
 """
 
 from __future__ import annotations
@@ -82,7 +84,15 @@ def send(
         raise OutboundFailed("unsafe", unsafe.sentence) from unsafe
     _call.deadline = time.monotonic() + timeout_s
     try:
-        return _exchange(target, method, body, {**HEADERS, **_lower(headers)}, max_bytes)
+        request = _request(target, method, body, {**HEADERS, **_lower(headers)})
+        try:
+            _call.connected = _call.answered = False
+            return _exchange(_pool(target), request, max_bytes)
+        except BROKEN as broken:
+            if _call.connected or _call.answered or isinstance(broken, TimeoutError):
+                raise
+            with httpcore.HTTPConnection(request.url.origin, **_how(target)) as fresh:
+                return _exchange(fresh, request, max_bytes)
     except OutboundFailed:
         raise
     except (httpcore.TimeoutException, TimeoutError) as late:
@@ -107,17 +117,20 @@ def reset() -> None:
 # ---- one exchange -----------------------------------------------------------------------------------------
 
 
-def _exchange(target: Target, method: str, body: bytes, headers: dict[str, str], max_bytes: int) -> Reply:
+def _request(target: Target, method: str, body: bytes, headers: dict[str, str]) -> httpcore.Request:
     fields = [("host", target.authority), *((name, value) for name, value in headers.items() if name not in ("host", "content-length"))]
     if body or method.upper() not in ("GET", "HEAD", "DELETE"):
         fields.append(("content-length", str(len(body))))
     where = httpcore.URL(scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode())
     try:
         encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
-        request = httpcore.Request(method, where, headers=encoded, content=body, extensions={"timeout": {"pool": _left()}})
+        return httpcore.Request(method, where, headers=encoded, content=body, extensions={"timeout": {"pool": _left()}})
     except UnicodeEncodeError as wrong:
         raise OutboundFailed("unsafe", "A header or the method is not valid HTTP.") from wrong
-    response = _pool(target).handle_request(request)
+
+
+def _exchange(through: httpcore.ConnectionPool | httpcore.HTTPConnection, request: httpcore.Request, max_bytes: int) -> Reply:
+    response = through.handle_request(request)
     try:
         if response.status < 200:
             raise OutboundFailed("refused", "It wants to speak something else than HTTP.")
@@ -139,7 +152,10 @@ def _exchange(target: Target, method: str, body: bytes, headers: dict[str, str],
 
 
 _call = threading.local()
-"""`deadline` of the call this thread is making; everything below asks it before it waits."""
+"""Of the call this thread is making: `deadline`, which everything below asks before it waits; whether it `connected` anew;
+whether a byte of the answer came (`answered`)."""
+BROKEN = (httpcore.RemoteProtocolError, httpcore.NetworkError, OSError)
+"""What a connection says that the other side closed; TLS says it as an SSLError, which is an OSError."""
 
 
 def _left() -> float:
@@ -174,13 +190,7 @@ def _pool(target: Target) -> httpcore.ConnectionPool:
     with _pools_lock:
         pool = _pools.get(key)
         if pool is None:
-            pool = _pools[key] = httpcore.ConnectionPool(
-                ssl_context=tls() if target.scheme == "https" else None,
-                max_connections=CONNECTIONS,
-                keepalive_expiry=KEPT_SECONDS,
-                retries=0,
-                network_backend=_Network(target),
-            )
+            pool = _pools[key] = httpcore.ConnectionPool(max_connections=CONNECTIONS, keepalive_expiry=KEPT_SECONDS, **_how(target))
             if len(_pools) > POOLS:
                 evicted = next((old for old, idle in _pools.items() if all(each.is_idle() for each in idle.connections)), None)
         _pools.move_to_end(key)
@@ -190,6 +200,10 @@ def _pool(target: Target) -> httpcore.ConnectionPool:
     return pool
 
 
+def _how(target: Target) -> dict[str, Any]:
+    return {"ssl_context": tls() if target.scheme == "https" else None, "retries": 0, "network_backend": _Network(target)}
+
+
 class _Network(httpcore.NetworkBackend):
     """Where httpcore would look the name up and connect, and so the one place where addresses are judged."""
 
@@ -197,6 +211,7 @@ class _Network(httpcore.NetworkBackend):
         self._target = target
 
     def connect_tcp(self, host: str, port: int, timeout: Any = None, local_address: Any = None, socket_options: Any = None) -> _Stream:
+        _call.connected = True
         found = look_up(self._target)
         if not self._target.allowed:
             for _family, address in found:
@@ -229,7 +244,9 @@ class _Stream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._socket.settimeout(_left())
-        return self._socket.recv(max_bytes)
+        part = self._socket.recv(max_bytes)
+        _call.answered = _call.answered or bool(part)
+        return part
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)

@@ -126,17 +126,11 @@ def _call(question: Question, timeout_s: float, *, now: datetime) -> Reply:
         "accept": "application/json",
         **signatures.headers(config.dsl_remote_secret, message_id=message_id, body=body, now=now),
     }
-    how: dict[str, Any] = {"body": body, "headers": headers, "max_bytes": ANSWER_BYTES, "allow": config.outbound_allow}
-    deadline = time.monotonic() + timeout_s
     try:
-        try:
-            reply = send("POST", config.dsl_remote_url, timeout_s=timeout_s, **how)
-        except OutboundFailed as failed:
-            # A kept connection may have been closed at the very moment we wrote on it. The question has no effect: ask again.
-            left = deadline - time.monotonic()
-            if failed.code != "refused" or left < timeout_s / 2:
-                raise
-            reply = send("POST", config.dsl_remote_url, timeout_s=left, **how)
+        reply = send(
+            "POST", config.dsl_remote_url, body=body, headers=headers, timeout_s=timeout_s,
+            max_bytes=ANSWER_BYTES, allow=config.outbound_allow,
+        )  # fmt: skip
     except OutboundFailed as failed:
         raise _Wrong(f"{failed.code}: {failed.sentence}") from failed
     if reply.status != 200:

@@ -13,7 +13,7 @@ import trustme
 
 from apps.core import outbound
 from apps.core.outbound import OutboundFailed, send
-from tests.lying_server import OK, dripping, saying
+from tests.lying_server import OK, dripping, hanging_up, saying
 
 LOOPBACK = ["127.0.0.1", "localhost"]
 
@@ -219,14 +219,61 @@ def test_connections_are_kept_and_reused_and_a_closed_one_is_replaced(serve):
         call(server.url)
     assert server.connections == 1
     closing = serve(saying(OK))
-    call(closing.url)
-    until = time.monotonic() + 2
-    while closing.connections < 2 and time.monotonic() < until:
-        try:
-            call(closing.url)
-        except OutboundFailed:  # it closed between our look and our sending
-            continue
-    assert closing.connections == 2
+    for _ in range(5):
+        call(closing.url)  # it closed before, or between our look and our sending: nobody notices
+    assert closing.connections == len(closing.requests) == 5
+
+
+def test_a_request_on_a_kept_connection_that_breaks_before_an_answer_is_sent_once_more_on_a_new_one(serve):
+    server = serve(hanging_up(OK))
+    assert call(server.url, body=b"first").status == 200
+    assert call(server.url, body=b"second").status == 200
+    assert server.connections == 2
+    assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [b"first", b"second", b"second"]
+
+
+def test_many_stale_connections_cost_one_more_sending_and_not_one_each(serve):
+    together = threading.Barrier(4)
+    used: set[socket.socket] = set()
+
+    def speak(connection, _request):
+        if connection in used:
+            return False
+        used.add(connection)
+        if len(used) <= 4:
+            together.wait(5)
+        connection.sendall(OK)
+        return True
+
+    server = serve(speak)
+    threads = [threading.Thread(target=call, args=(server.url,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.connections == 4
+    assert call(server.url).status == 200
+    assert (server.connections, len(server.requests)) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "code"),
+    [(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "refused"), (b"H", "refused")],
+)
+def test_once_a_byte_of_the_answer_came_nothing_is_sent_again(serve, last_words, code):
+    server = serve(hanging_up(OK, last_words=last_words))
+    call(server.url)
+    assert failure(server.url) == code
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+def test_what_breaks_on_a_new_connection_or_answers_late_is_not_sent_again(serve):
+    fresh = serve(saying(b""))
+    assert failure(fresh.url) == "refused" and len(fresh.requests) == 1
+    silent = serve(lambda connection, request: b"wait" not in request and (connection.sendall(OK) or True) or silent.gone.wait(10))
+    call(silent.url)
+    assert failure(silent.url, body=b"wait", timeout_s=0.2) == "timeout"
+    assert (silent.connections, len(silent.requests)) == (1, 2)
 
 
 def test_one_hanging_host_does_not_hold_up_another(serve):
@@ -262,10 +309,10 @@ def tls_server(serve, authority, names, settings, tmp_path):
     settings.OUTBOUND_ALLOW = ["127.0.0.1", "policies.corp"]
     names["policies.corp"] = ["127.0.0.1"]
 
-    def start(name: str, *, by=authority):
+    def start(name: str, speak=None, *, by=authority):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         by.issue_cert(name).configure_cert(context)
-        return serve(saying(OK), tls=context)
+        return serve(speak or saying(OK), tls=context)
 
     yield start
     outbound.tls.cache_clear()
@@ -294,3 +341,10 @@ def test_a_tls_handshake_that_hangs_ends_at_the_deadline(settings):
     settings.OUTBOUND_ALLOW = LOOPBACK
     with socket.create_server(("127.0.0.1", 0)) as mute:
         assert failure(f"https://127.0.0.1:{mute.getsockname()[1]}/", timeout_s=0.3) == "timeout"
+
+
+def test_a_kept_tls_connection_that_breaks_is_made_anew(tls_server):
+    server = tls_server("policies.corp", hanging_up(OK))
+    for _ in range(3):
+        assert call(f"https://policies.corp:{server.port}/", allow=["policies.corp"]).status == 200
+    assert server.connections == 3
