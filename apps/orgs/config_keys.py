@@ -231,7 +231,7 @@ class OrgConfig:
     role_service_token: str | None = _key(
         OrNull(rule=Text(pattern=r"[\x21-\x7e]+", most=500, type="bearer token")), None, "sent to role services", secret=True)
     role_service_timeout_ms: int = _key(
-        Number(least=10, most=10_000, whole=True), 2000, "milliseconds a role service may take")
+        Number(least=10, most=10_000, whole=True), 2000, "milliseconds role services may take, all questions of a batch together")
     role_service_cache_s: float = _key(
         Number(least=0, most=3600), 30, "seconds an answer of a role service is used again")
     role_service_stale_s: float = _key(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,8 +78,12 @@ class Known:
 
 
 class RoleServices:
+    """The services of one org, for one batch: all questions of a batch together get `role_service_timeout_ms`, so that slow
+    services hold a dispatcher no longer than that. What they answered in time is kept, and the next batch gets further."""
+
     def __init__(self, org_id: str, config: OrgConfig, *, send: Callable[..., outbound.Reply] = outbound.send) -> None:
         self.org_id, self.config, self._send = org_id, config, send
+        self._left_s = config.role_service_timeout_ms / 1000
 
     def holders(self, role_type: str, job_space_id: str, *, now: datetime) -> Known:
         """Raises RolesUnknown when neither the service nor an answer that is young enough says."""
@@ -92,7 +97,9 @@ class RoleServices:
         else:
             try:
                 found = self._ask(role_type, job_space_id, now)
-            except (outbound.OutboundFailed, WrongAnswer, RolesUnknown) as failed:
+            except RolesUnknown as unasked:
+                problem = unasked.sentence
+            except (outbound.OutboundFailed, WrongAnswer) as failed:
                 problem = failed.sentence
                 log.warning("roles.service_failed", extra={"org": self.org_id, "space": job_space_id, "problem": problem})
                 self._keep(name, kept | {"failed_ms": now_ms, "problem": problem})
@@ -156,35 +163,30 @@ class RoleServices:
         )
 
     def _post(self, url: str, filter: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
-        """The documents of one answer. Raises OutboundFailed or WrongAnswer; both count against the service."""
+        """The documents of one answer. Raises OutboundFailed or WrongAnswer; both count against the service.
+        RolesUnknown: it was not asked."""
+        if self._left_s <= 0:
+            raise RolesUnknown("its time is up for this batch, with the questions before this one")
         breaker = outbound.CircuitBreaker(f"roles:{self.org_id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}")
         if not breaker.allows(now):
             raise RolesUnknown("it failed too often and is left alone for a while")
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.config.role_service_token:
             headers["Authorization"] = f"Bearer {self.config.role_service_token}"
+        began = time.monotonic()
         try:
-            documents = _documents(self._asked(url, orjson.dumps(filter), headers))
+            reply = self._send(
+                "POST", url, body=orjson.dumps(filter), headers=headers, timeout_s=self._left_s,
+                max_bytes=ANSWER.body, allow=self.config.outbound_allow,
+            )  # fmt: skip
+            documents = _documents(reply)
         except (outbound.OutboundFailed, WrongAnswer):
             breaker.failed(now)
             raise
+        finally:
+            self._left_s -= time.monotonic() - began
         breaker.succeeded()
         return documents
-
-    def _asked(self, url: str, body: bytes, headers: dict[str, str]) -> outbound.Reply:
-        """Once more when the connection broke: it may have been a kept one, which the service closed as we wrote. Asking
-        twice does no harm."""
-        again = True
-        while True:
-            try:
-                return self._send(
-                    "POST", url, body=body, headers=headers, timeout_s=self.config.role_service_timeout_ms / 1000,
-                    max_bytes=ANSWER.body, allow=self.config.outbound_allow,
-                )  # fmt: skip
-            except outbound.OutboundFailed as failed:
-                if failed.code != "refused" or not again:
-                    raise
-                again = False
 
     # ---- keeping ----
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +13,14 @@ from apps.agents.candidates import AgentCandidatePoolResolver
 from apps.core import breaker, outbound
 from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
-from apps.roles.directory import directory
+from apps.roles import services
+from apps.roles.directory import ServiceDirectory, directory
 from apps.roles.models import Subject
 from apps.roles.services import RoleServices
 from apps.tasks.executor import JobExecutor
 from apps.tasks.models import Assignment, Task
 from tests.factories import NOON, bearer, make_agent, make_key, make_org, make_task
-from tests.lying_server import dripping, saying
+from tests.lying_server import dripping, hanging_up, saying
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +39,7 @@ def http(body: object, status: str = "200 OK") -> bytes:
 class Service:
     """One HTTP server that is both role services; `roles` and `holders` are what it answers, and may be changed."""
 
-    def __init__(self, serve) -> None:  # noqa: F811
+    def __init__(self, serve) -> None:
         self.roles: object = {"success": True, "data": ROLES}
         self.holders: object = {"success": True, "data": HOLDERS}
         self.raw: bytes | None = None
@@ -59,7 +61,7 @@ class Service:
 
 
 @pytest.fixture
-def service(redis, serve):  # noqa: F811
+def service(redis, serve):
     return Service(serve)
 
 
@@ -228,14 +230,14 @@ def test_an_answer_that_is_not_what_was_asked_for_is_not_believed(service, name)
     assert (len(pool), pool.waits, pool.free) == (0, True, 0)
 
 
-def test_a_service_that_refuses_the_connection(redis, serve):  # noqa: F811
+def test_a_service_that_refuses_the_connection(redis, serve):
     service = Service(serve)
     config = service.config()
     service.server.close()
     assert "refused" in found(config).unknown
 
 
-def test_a_service_that_is_slow_is_given_its_time_and_no_more(redis, serve):  # noqa: F811
+def test_a_service_that_is_slow_is_given_its_time_and_no_more(redis, serve):
     held = []
     server = serve(dripping(lambda: held[0], b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "))
     held.append(server)
@@ -243,19 +245,45 @@ def test_a_service_that_is_slow_is_given_its_time_and_no_more(redis, serve):  # 
     assert "within 0.08 s" in found(OrgConfigProvider().of("acme")).unknown
 
 
-def test_a_kept_connection_that_the_service_closed_is_no_failure(service):
-    broken = [outbound.OutboundFailed("refused", "The connection failed: reset.")]
+def test_slow_services_hold_a_batch_no_longer_than_one_time_limit_and_the_next_batch_gets_further(service, monkeypatch):
+    """Both questions of every space share it. Time moves by hand: each answer takes 0.4 s of the 1 s."""
+    at = [0.0]
+    monkeypatch.setattr(services, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    given = []
 
     def send(*args, **how):
-        if broken:
-            raise broken.pop()
-        return outbound.send(*args, **how)
+        given.append(round(how["timeout_s"], 3))
+        if how["timeout_s"] < 0.4:
+            at[0] += how["timeout_s"]
+            raise outbound.OutboundFailed("timeout", "No answer.")
+        at[0] += 0.4
+        return outbound.send(*args, **{**how, "timeout_s": 2})
 
-    config = service.config()
-    assert [h.subject_id for h in RoleServices("acme", config, send=send).holders("SCOUTING", "north", now=NOON).holders] == ["ada", "bo"]
+    config = service.config(role_service_timeout_ms=1000)
+    service.roles, service.holders = [data(*[{**each, "job_space_id": ""} for each in some]) for some in (ROLES, HOLDERS)]
+    batch = ServiceDirectory(RoleServices("acme", config, send=send))
+    assert names(batch.find("SCOUTING", "", now=NOON)) == ["ada", "bo"]
+    service.roles, service.holders = data(*ROLES), data(*HOLDERS)
+    assert "No answer" in batch.find("SCOUTING", "north", now=NOON).unknown
+    assert "its time is up" in batch.find("SCOUTING", "south", now=NOON).unknown
+    assert given == [1.0, 0.6, 0.2] and at[0] == pytest.approx(1.0)
+    later = ServiceDirectory(RoleServices("acme", config, send=send))
+    assert names(later.find("SCOUTING", "", now=NOON)) == ["ada", "bo"] and len(given) == 3  # kept
+    assert names(later.find("SCOUTING", "north", now=NOON + timedelta(seconds=2))) == ["ada", "bo"]
 
 
-def test_an_address_inside_is_not_called(redis, serve):  # noqa: F811
+def test_a_kept_connection_that_the_service_closed_is_no_failure(service):
+    once = hanging_up(b"")
+
+    def speak(connection, request):
+        return once(connection, request) and (service._speak(connection, request) or True)
+
+    service.server._speak = speak
+    assert names(found(service.config())) == ["ada", "bo"]
+    assert (service.server.connections, [path for path, _ in service.asked]) == (2, ["/role-group", "/subject-roles", "/subject-roles"])
+
+
+def test_an_address_inside_is_not_called(redis, serve):
     server = serve(saying(http(data())))
     make_org("acme", role_group_url=f"http://{server.host}/")  # the org does not name it in outbound_allow
     assert "not on the public internet" in found(OrgConfigProvider().of("acme")).unknown and server.connections == 0
