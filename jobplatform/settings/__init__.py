@@ -24,6 +24,8 @@ POLICY_PROCESSES = env.number("POLICY_PROCESSES", 2)
 WEB_MAX_WAITING = env.number("WEB_MAX_WAITING", 48)
 OUTBOUND_ALLOW = env.csv("OUTBOUND_ALLOW", "")
 OUTBOUND_CA_FILE = env.text("OUTBOUND_CA_FILE")
+FAILPOINTS = env.text("FAILPOINTS")
+FAILPOINTS_ONCE = env.text("FAILPOINTS_ONCE")
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -47,6 +49,7 @@ INSTALLED_APPS = [
     "apps.tasks",
     "apps.people",
     "apps.webhooks",
+    "apps.workflows",
     "jobplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [
