@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.workflows.models_context import ContextValue, ContextWrite
 from apps.workflows.states import ItemStatus, SessionStatus, StepStatus
 
-__all__ = ["Chunk", "ChunkStatus", "Item", "Session", "SessionEvent", "Step"]
+__all__ = ["Chunk", "ChunkStatus", "ContextValue", "ContextWrite", "Item", "Session", "SessionEvent", "Step"]
 
 ID_LENGTH = 255
 PATH_LENGTH = 700
