@@ -7,6 +7,7 @@ import random
 from datetime import timedelta
 
 import pytest
+from django.db import connections, router
 
 from apps.core import events
 from apps.tasks.events import TasksMoved
@@ -230,14 +231,16 @@ def test_every_kind_of_value_comes_back_as_it_went_in(db):
     assert row.not_before is None
 
 
-def test_a_thousand_tasks_are_born_loaded_and_moved_in_one_go(db):
+def test_many_tasks_are_born_loaded_and_moved_in_one_go(db):
     store = TaskStore()
-    assert len(store.insert_many([birth(task_row(f"t{n}")) for n in range(1000)], now=NOON)) == 1000
-    tasks = store.load_many([f"acme/t{n}" for n in range(1000)])
+    # More than one statement of SQLite holds; the emulator of MongoDB's wire takes 10 ms a row.
+    many = 210 if connections[router.db_for_write(Task)].vendor == "mongodb" else 1050
+    assert len(store.insert_many([birth(task_row(f"t{n}")) for n in range(many)], now=NOON)) == many
+    tasks = store.load_many([f"acme/t{n}" for n in range(many)])
     moves = [move(task, S.ASSIGNED, attempt=1, head_agent_subject_id=f"agent-{n % 7}") for n, task in enumerate(tasks.values())]
-    assert len(store.move_many(moves, now=LATER)) == 1000
-    assert Transition.objects.count() == 2000
-    assert Task.objects.filter(head_agent_subject_id="agent-3").count() == 143
+    assert len(store.move_many(moves, now=LATER)) == many
+    assert Transition.objects.count() == 2 * many
+    assert Task.objects.filter(head_agent_subject_id="agent-3").count() == many // 7
 
 
 def test_loading_gives_what_is_there_and_nothing_for_the_rest(db):
