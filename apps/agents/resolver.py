@@ -105,16 +105,16 @@ class HeadAgentResolver:
             return outcome
         search.refusals.append({"strategy": search.chain[search.tried], "why": outcome.sentence})
         search.tried += 1
+        search.rows += outcome.rows
         if isinstance(outcome, PoolFull):
             search.full = search.full or outcome
-        else:
-            search.rows += outcome.rows
-            if outcome.final:
-                search.tried = len(search.chain)
+        elif outcome.final:
+            search.tried = len(search.chain)
         return None
 
     def _given_up(self, search: _Search, pool: CandidatePool) -> Outcome:
         if search.full is not None:
+            search.full.rows = search.rows
             return search.full
         said = pool.unknown or "; ".join(f"{refusal['strategy']}: {refusal['why']}" for refusal in search.refusals)
         error = NoHeadAgent(said, pool_size=len(pool))

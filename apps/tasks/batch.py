@@ -44,7 +44,7 @@ class Batch:
     records: list[models.Model] = field(default_factory=list)
     """Rows of the auctions held."""
     waiting: list[models.Model] = field(default_factory=list)
-    """Why tasks that wait for an agent have none yet, said once an attempt."""
+    """Why tasks that wait for an agent have none yet, said once an attempt, and the policy runs that led to it."""
     by_hand: list[Task] = field(default_factory=list)
     """Those whose head agent a person chooses (mode manual)."""
     settled: list[Claim] = field(default_factory=list)

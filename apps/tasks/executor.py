@@ -22,6 +22,7 @@ from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
 from apps.core import background, bulk, clock, ids, observe
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
+from apps.dsl.models import PolicyRun
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
 from apps.tasks.batch import (
@@ -191,7 +192,7 @@ class JobExecutor:
             chosen = self._moves(batch, outcomes[org_id], now)
             count_decisions(batch, chosen)
             moves += self._still_ours(batch, chosen, now)
-        bulk.insert_missing([row for batch in group.values() for row in batch.waiting])
+        bulk.insert_missing(floor().worth_keeping([row for batch in group.values() for row in batch.waiting]))
         self._assign(group.values(), moves, now)
         self._publish(group.values(), now)
 
@@ -217,6 +218,7 @@ class JobExecutor:
                 self._unassignable(batch, task, claim, outcome, moves, now)
             else:
                 batch.released.append(claim)
+                batch.waiting += outcome.rows
         return moves
 
     def _unassignable(self, batch: Batch, task: Task, claim: Claim, error: NoHeadAgent, moves: list[Move], now: datetime) -> None:
@@ -226,7 +228,7 @@ class JobExecutor:
         decision = nobody_found(task, error, batch.config, waits=waits, now=now)
         if waits:
             batch.deferred.append(claim)
-            batch.waiting.append(decision)
+            batch.waiting += [decision, *error.rows]
         else:
             reason = f"No agent could be assigned: {error.sentence}"
             moves.append(Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=ACTOR, rows=(decision, *error.rows)))
@@ -234,6 +236,8 @@ class JobExecutor:
     def _assign(self, batches: Collection[Batch], moves: Sequence[Move], now: datetime) -> None:
         """Write who gets what, then the leases, then end the claims: at every moment each task in flight is counted."""
         won = self.store.move_many(moves, now=now)
+        # Whoever lost the race for a task has asked its script all the same.
+        bulk.insert_missing([row for move in moves if move.task.key not in won for row in move.rows if isinstance(row, PolicyRun)])
         assigned = {move.task.key: move.task for move in moves if move.end is TaskStatus.ASSIGNED and move.task.key in won}
         moved = {move.task.key for move in moves}
         settled: list[Claim] = []

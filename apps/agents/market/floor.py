@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from django.db import models
@@ -24,6 +24,7 @@ from apps.agents.market.questions import Answer, CallForBids, Question, ServiceR
 from apps.agents.market.records import Auction, Bid
 from apps.agents.market.service_door import post
 from apps.core import bulk
+from apps.dsl.models import PolicyRun
 from apps.messaging import subjects
 from apps.messaging.asking import Round
 from apps.messaging.connection import WireDown, wire
@@ -31,7 +32,7 @@ from apps.messaging.connection import WireDown, wire
 log = logging.getLogger(__name__)
 
 LATE_KEPT = 10_000
-EMPTY_KEPT = 20_000
+SAID_KEPT = 20_000
 SERVICE_THREADS = 8
 
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ class Floor:
     def __init__(self) -> None:
         self._late: deque[tuple[str, BidBook, str, bytes, float]] = deque(maxlen=LATE_KEPT)
         """(org, book, agent, what it said, ms after the call) of answers to closed calls; filled by the wire thread."""
-        self._empty: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._said: OrderedDict[tuple[Any, ...], None] = OrderedDict()
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer each, in order; nothing is raised."""
@@ -85,17 +86,21 @@ class Floor:
         )
 
     def worth_keeping(self, records: Sequence[models.Model]) -> list[models.Model]:
-        """Without the auctions that say nothing new: a task that waits for an agent is put to auction every second, and that
-        nobody answered is kept once an attempt."""
+        """Without what says nothing new: for a task that waits for an agent, scripts are asked and auctions held every second.
+        That nobody answered is kept once an attempt, and of a script that goes on saying the same, the first run."""
         kept = []
         for row in records:
+            which: tuple[Any, ...] = ()
             if isinstance(row, Auction) and row.outcome == "no_bids" and not row.ignored:
                 which = (row.task_key, row.attempt)
-                if which in self._empty:
-                    continue
-                self._empty[which] = None
-                if len(self._empty) > EMPTY_KEPT:
-                    self._empty.popitem(last=False)
+            elif isinstance(row, PolicyRun):
+                which = (row.task_key, row.hook, row.script_id, row.script_version, row.error, orjson.dumps(row.output))
+            if which in self._said:
+                continue
+            if which:
+                self._said[which] = None
+                if len(self._said) > SAID_KEPT:
+                    self._said.popitem(last=False)
             kept.append(row)
         return kept
 

@@ -37,6 +37,8 @@ class PoolFull(Unassignable):
     """Somebody could do it, but not now: all are busy or away. The task keeps its place in the queue."""
 
     code, sentence, retry_helps = "pool_full", "Every candidate is busy, away or not taking work", True
+    rows: tuple[models.Model, ...] = ()
+    """What led to it: policy runs."""
 
 
 class NotYet(PoolFull):

@@ -66,7 +66,9 @@ class PlanRetrieveStrategy:
             refused.rows = (decision.row(),)
             return refused
         if not candidate.free:
-            return PoolFull(f"{candidate.subject_id}, chosen by {script}, has no room left in this batch", strategy=self.name)
+            full = PoolFull(f"{candidate.subject_id}, chosen by {script}, has no room left in this batch", strategy=self.name)
+            full.rows = (decision.row(),)
+            return full
         pool.take(candidate)
         reason = decision.output.get("reason")
         because = f"{script} chose {candidate.subject_id}" + (f": {reason}"[:500] if isinstance(reason, str) and reason else "")

@@ -14,6 +14,7 @@ from apps.agents.presence import PresenceBoard
 from apps.core import ids
 from apps.dsl import scripts
 from apps.dsl.models import PolicyRun
+from apps.dsl.runner import PolicyRunner
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.tasks.models import Assignment, Decision, Task
 from apps.tasks.results import ReportDesk
@@ -322,6 +323,46 @@ def select(task, candidates):
     assert (stray.head_agent_subject_id, stray.strategy) == ("bo", "static")
     assert "'eve' is not a candidate" in stray.decision["refusals"][0]["why"]
     assert PolicyRun.objects.count() == 2
+
+
+def test_every_question_to_a_script_leaves_its_run_also_when_nothing_comes_of_it(crowd, queued, dispatch):
+    """Two tasks, room for one: the script picks the same agent twice."""
+    make_agent("acme", "ada")
+    script("plan", "def select(task, candidates):\n  return {'head_agent_subject_id': 'ada'}", hook="plan_retrieve")
+    plan = {"agent_resolution_strategy": "plan+retrieve", "plan_retrieve_dsl_id": "plan"}
+    make_org("acme", **plan, default_agent_slots=1, agent_prefetch=0)
+    queued("t1", "t2")
+    dispatch()
+    assert sorted(Task.objects.values_list("status", flat=True)) == ["dispatched", "queued"]
+    assert set(PolicyRun.objects.values_list("task_key", flat=True)) == {"acme/t1", "acme/t2"}
+
+
+def test_a_script_that_fails_again_and_again_while_its_task_waits_leaves_one_run(crowd, queued, dispatch):
+    make_agent("acme", "ada")
+    script("plan", "def select(task, candidates):\n  return {'head_agent_subject_id': 'eve'}", hook="plan_retrieve")
+    make_org("acme", agent_resolution_strategy="plan+retrieve", plan_retrieve_dsl_id="plan", assignment_deadline_s=60)
+    queued("t1")
+    for seconds in (0, 2, 4):
+        dispatch(NOON + timedelta(seconds=seconds))
+    assert task("t1").status == "queued"
+    assert "'eve' is not a candidate" in PolicyRun.objects.get().error
+
+
+def test_a_task_cancelled_while_its_script_was_asked_keeps_the_run(crowd, queued, dispatch, monkeypatch):
+    make_agent("acme", "ada")
+    script("plan", "def select(task, candidates):\n  return {'head_agent_subject_id': 'ada'}", hook="plan_retrieve")
+    make_org("acme", agent_resolution_strategy="plan+retrieve", plan_retrieve_dsl_id="plan")
+    queued("t1")
+    decide_many = PolicyRunner.decide_many
+
+    def meanwhile(self, *asked, **how):
+        Task.objects.update(status="cancelled")
+        return decide_many(self, *asked, **how)
+
+    monkeypatch.setattr(PolicyRunner, "decide_many", meanwhile)
+    dispatch()
+    assert task("t1").status == "cancelled" and not Assignment.objects.exists()
+    assert PolicyRun.objects.get().output["head_agent_subject_id"] == "ada"
 
 
 def test_round_robin_gives_each_its_turn(crowd, queued, dispatch):
