@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections
 
-from apps.core import bulk, clock, ids, observe
+from apps.core import bulk, clock, ids, observe, tracing
 from apps.core.outbound import CircuitBreaker, OutboundFailed, send
 from apps.core.redis import RedisDown, log_away
 from apps.orgs import audit
 from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
+from apps.tasks.models import Task
 from apps.webhooks import derive, event_types, signing
 from apps.webhooks.models import DELIVERED, FAILED, PENDING, Attempt, Delivery, Endpoint
 from apps.webhooks.order import Order
@@ -188,14 +189,17 @@ class Lane:
 
     def _send(self, endpoint: Endpoint, wave: Sequence[Delivery]) -> list[Outcome]:
         allow = OrgConfigProvider().of(endpoint.org_id).outbound_allow
+        traces = _traces(wave)
         if self._pool is None or len(wave) == 1:
-            return [self._post(endpoint, row, allow) for row in wave]
-        return list(self._pool.map(lambda row: self._post(endpoint, row, allow), wave))
+            return [self._post(endpoint, row, allow, traces) for row in wave]
+        return list(self._pool.map(lambda row: self._post(endpoint, row, allow, traces), wave))
 
-    def _post(self, endpoint: Endpoint, row: Delivery, allow: Sequence[str]) -> Outcome:
+    def _post(self, endpoint: Endpoint, row: Delivery, allow: Sequence[str], traces: Mapping[str, str]) -> Outcome:
         at, began = self._now(), time.perf_counter()
         body = row.body.encode()
         headers = signing.headers(endpoint, message_id=row.pk, body=body, now=at)
+        if trace := traces.get(row.task_key):
+            headers["traceparent"] = trace
         try:
             reply = send("POST", endpoint.url, body=body, headers=headers, timeout_s=TIMEOUT_SECONDS, max_bytes=ANSWER_MAX, allow=allow)
         except OutboundFailed as failed:
@@ -249,6 +253,12 @@ class Lane:
                 disable(endpoint, f"nothing could be delivered since {clock.iso(endpoint.failing_since)}", now=now)
         if any(outcome.status == 410 for outcome in outcomes):
             disable(endpoint, "it answered 410 Gone", now=now)
+
+
+def _traces(wave: Sequence[Delivery]) -> dict[str, str]:
+    """task -> the traceparent of its birth, so that what receivers do is part of the task's trace. Nothing without tracing."""
+    keys = [row.task_key for row in wave if row.task_key] if tracing.on() else []
+    return dict(Task.objects.filter(pk__in=keys).values_list("pk", "trace")) if keys else {}
 
 
 def disable(endpoint: Endpoint, because: str, *, now: datetime) -> None:

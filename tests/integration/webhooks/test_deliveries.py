@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 import standardwebhooks
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from apps.core import bulk, clock, ids
+from apps.core import bulk, clock, ids, tracing
 from apps.tasks.models import Assignment, Task, Transition
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
@@ -61,6 +62,26 @@ def test_a_task_is_told_in_the_order_of_its_moves_and_the_signature_is_right(end
     assert b"canary" not in b"".join(got.body for got in receiver.got)
     assert set(Delivery.objects.values_list("state", flat=True)) == {"delivered"}
     assert Attempt.objects.count() == 4 and Endpoint.objects.get().last_delivered_at == NOON
+
+
+def test_where_the_platform_traces_a_webhook_brings_the_trace_of_its_task(endpoint, receiver):
+    row, secret = endpoint(events=["task.queued"])
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    make_task("traced", trace=trace)
+    make_task("older")  # born before anything was traced
+    Deriver().run(now=NOON)
+    tracing.use(InMemorySpanExporter())
+    try:
+        assert serve(row) == 2
+        WebhookBook(org_id="acme", by="tests", now=NOON).ping(row.pk)
+        assert serve(row) == 1
+    finally:
+        tracing.use(None)
+    sent = {json.loads(got.body)["data"].get("task_id"): got.headers.get("traceparent") for got in receiver.got}
+    assert sent == {"traced": trace, "older": None, None: None}
+    make_task("untraced", trace=trace)
+    Deriver().run(now=NOON)
+    assert serve(row) == 1 and "traceparent" not in receiver.got[-1].headers
 
 
 def stamp(got, secret: str) -> tuple[str, str]:
