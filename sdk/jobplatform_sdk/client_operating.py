@@ -62,6 +62,12 @@ class BulkAction:
     data: Json = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def verb(self) -> str:
+        """As it was asked for: on dead letters the platform's word for `retry` is requeue."""
+        own = {name: verb for verb, name in ON_LETTERS.items()} if self.data.get("source") == "dead_letters" else {}
+        return own.get(self.action, self.action)
+
+    @property
     def over(self) -> bool:
         return self.status in ("done", "stopped")
 

@@ -131,6 +131,15 @@ def test_act_on_nothing_is_fine_and_a_failure_is_not(jobctl, server):
     assert status == NOT_COMPLETED and "1 failed" in out
 
 
+def test_an_action_is_called_by_the_verb_that_was_asked_for(jobctl, server):
+    on_letters = DONE | {"action": "requeue", "source": "dead_letters"}
+    server.will(Reply(200, PREVIEW), Reply(202, on_letters))
+    assert "retry: done" in jobctl("act", "retry", "--yes")[1]
+    server.will(Reply(200, {"items": [on_letters, DONE | {"id": "a2", "action": "requeue", "source": "tasks"}]}))
+    listed = {line.split()[0]: line.split()[1] for line in jobctl("actions")[1].splitlines() if line.startswith("a")}
+    assert listed == {"a1": "retry", "a2": "requeue"}
+
+
 @pytest.mark.parametrize("words", [("reprioritize",), ("cancel", "--kind", "poison"), ("discard", "--status", "queued")])
 def test_act_with_words_that_do_not_go_together_is_wrong_usage(jobctl, server, words):
     assert jobctl("act", *words)[0] == USAGE and server.seen == []
