@@ -22,7 +22,7 @@ from apps.agents.records import AgentBook, NoSuchAgent, agents
 from apps.agents.shapes import agents_json, enrolment_json
 from apps.core import clock
 from apps.core.errors import Forbidden, Unauthenticated
-from apps.core.http import answer, read_object
+from apps.core.http import answer, optional_object, read_object
 from apps.core.schema import problems
 from apps.orgs.access import AGENT, OPERATOR, SUBMITTER, ApiKeyAuthentication, RequireRole
 from apps.roles.models import Subject
@@ -70,7 +70,7 @@ class _Verb(APIView):
     permission_classes = [RequireRole(OPERATOR, AGENT)]
 
     def steer(self, request: Request, subject_id: str, act: Callable[[AgentBook, str, str], Any]) -> HttpResponse:
-        reason = documents.read_reason(documents.optional_body(request))
+        reason = documents.read_reason(optional_object(request))
         subject = _agent(request, subject_id)
         act(_book(request), subject.subject_id, reason)
         return answer(_json(request, subject))
@@ -118,7 +118,7 @@ class Revoke(_Verb):
 
     @extend_schema(**_docs("revoke", "Out at once: keys, connections, tasks", answers=schema.RevokedSerializer))
     def post(self, request: Request, subject_id: str) -> HttpResponse:
-        reason = documents.read_reason(documents.optional_body(request))
+        reason = documents.read_reason(optional_object(request))
         subject = _agent(request, subject_id)
         done = _book(request).revoke(subject.subject_id, reason)
         return answer({**_json(request, subject), "keys_revoked": done.keys, "told_nats": done.told_nats})
@@ -223,7 +223,7 @@ class Redeem(APIView):
         responses={201: schema.EnrolledSerializer, **problems(400, 401, 403, 409, 413, 415, 422)},
     )
     def post(self, request: Request) -> HttpResponse:
-        card = documents.read_redemption(documents.optional_body(request))
+        card = documents.read_redemption(optional_object(request))
         done = enrolment.redeem(request.user, card=card, now=clock.now())
         body = {
             "org_id": done.enrolment.org_id,

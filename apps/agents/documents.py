@@ -10,7 +10,6 @@ from apps.agents import cards
 from apps.agents.cards import Card
 from apps.agents.enrolment import KEY_LIFE_MAX_SECONDS, KEY_LIFE_MIN_SECONDS, LIFE_MAX_SECONDS, LIFE_SECONDS, Invitation
 from apps.core.errors import Invalid, Malformed, Problem
-from apps.core.http import read_object
 from apps.roles.rules import MAX_ID, id_problem
 
 REASON_LENGTH, NAME_LENGTH, ROLES_MAX = 1000, 200, 100
@@ -24,13 +23,6 @@ class BadQuery(Invalid):
 
 class BadCursor(Malformed):
     code, sentence = "bad_cursor", "The cursor is not one of ours."
-
-
-def optional_body(request: Any) -> dict[str, Any]:
-    """No body at all is an empty object."""
-    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
-        return {}
-    return read_object(request)
 
 
 def read_reason(body: dict[str, Any]) -> str:

@@ -31,7 +31,10 @@ from apps.core import errors, ids, logs, observe, tracing
 from apps.core.redis import RedisDown
 from apps.core.strict_json import LIMITS, Limits, parse_json
 
-__all__ = ["LIMITS", "Limits", "StrictJSONParser", "answer", "body_stream", "parse_json", "read_json", "read_object", "request_id"]
+__all__ = [
+    "LIMITS", "Limits", "StrictJSONParser", "answer", "body_stream", "optional_object", "parse_json", "read_json", "read_object",
+    "request_id",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -271,6 +274,13 @@ def read_object(request: Any, limits: Limits = LIMITS) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.Invalid([errors.Problem(field="", code="wrong_type", message="must be an object")])
     return value
+
+
+def optional_object(request: Any) -> dict[str, Any]:
+    """As `read_object`, where no body at all is an empty object."""
+    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
+        return {}
+    return read_object(request)
 
 
 class StrictJSONParser(BaseParser):

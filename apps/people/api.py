@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.errors import Forbidden, Invalid, Problem
-from apps.core.http import answer, read_object
+from apps.core.http import answer, optional_object
 from apps.messaging.envelope import ReportKind
 from apps.orgs.access import AGENT, SUBMITTER, ApiKeyAuthentication, RequireRole
 from apps.people import api_docs as docs
@@ -61,8 +61,7 @@ class Saying(InboxBase):
         return answer(shapes.full(inbox.say(task, self.kind, now=clock.now(), **self._said(request))))
 
     def _said(self, request: Any) -> dict[str, Any]:
-        given = request.META.get("HTTP_TRANSFER_ENCODING") or request.META.get("CONTENT_LENGTH") not in (None, "", "0")
-        body = read_object(request) if given else {}
+        body = optional_object(request)
         known = {name for name, *_ in self.fields}
         problems = [Problem(field=name[:80], code="unknown", message="is not a field of this request") for name in body.keys() - known]
         said: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock, ids
 from apps.core.errors import Invalid, Problem
-from apps.core.http import answer, read_object
+from apps.core.http import answer, optional_object, read_object
 from apps.core.schema import problems
 from apps.orgs.access import OPERATOR, ORG_ADMIN, RequireRole
 from apps.webhooks import schema
@@ -204,10 +204,7 @@ def attempt_json(row: Attempt) -> dict[str, Any]:
 
 def _fields(request: Request, known: set[str]) -> dict[str, Any]:
     """The body, or {} when there is none. Raises Invalid for what is not known."""
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length == "0" and "HTTP_TRANSFER_ENCODING" not in request.META:
-        return {}
-    return _known(read_object(request), known)
+    return _known(optional_object(request), known)
 
 
 def _known(body: dict[str, Any], known: set[str]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apps.core.errors import Invalid, Problem
+from apps.core.http import optional_object
 from apps.tasks.parser import TYPE_NAMES
 
 REASON_LENGTH = 1000
@@ -77,9 +78,22 @@ class Body:
             return ()
         return tuple(value)
 
+    def checked(self, name: str, rule: Callable[[Any, str, list[Problem]], Any], default: Any = "") -> Any:
+        """The member as that rule of the parser leaves it, when it is there."""
+        self._asked.add(name)
+        return rule(self.data[name], f"{self.prefix}{name}", self.problems) if name in self.data else default
+
     def done(self) -> None:
         """Raises Invalid when anything was wrong, a member that nobody asked for included."""
         for name in self.data.keys() - self._asked:
             self.problems.append(Problem(field=f"{self.prefix}{name}"[:120], code="unknown", message="is not a field of this request"))
         if self.problems:
             raise Invalid(self.problems)
+
+
+def reason_of(request: Any) -> str:
+    """`{"reason": "…"}`, or no body at all."""
+    body = Body(optional_object(request))
+    reason = body.text("reason")
+    body.done()
+    return reason

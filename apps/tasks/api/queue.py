@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.errors import Invalid, Problem
-from apps.core.http import answer, read_object
+from apps.core.http import answer, optional_object, read_object
 from apps.orgs.access import OPERATOR, RequireRole
 from apps.orgs.config_keys import SENTENCE, SPACE
 from apps.tasks import board, pausing, reordering, shapes, steering
@@ -81,9 +81,7 @@ def _shown(org_id: str) -> dict[str, Any]:
 
 def _wanted(request: Any) -> tuple[str, str]:
     """(reason, job space): `{"reason": "…", "job_space_id": "…"}`, either left out, or no body at all."""
-    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
-        return "", ""
-    body = read_object(request)
+    body = optional_object(request)
     problems = _unknown(body, {"reason", "job_space_id"})
     reason, lane = _sentence(body, "reason", problems), ""
     if "job_space_id" in body:

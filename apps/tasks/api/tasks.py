@@ -15,6 +15,7 @@ from apps.core.http import answer, read_object
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from apps.tasks import shapes, steering
 from apps.tasks.api import docs
+from apps.tasks.api.bodies import reason_of
 from apps.tasks.arrivals import Arrivals
 from apps.tasks.intake import TaskIntake, Verdict
 from apps.tasks.listing import TaskQuery
@@ -23,7 +24,6 @@ from apps.tasks.parser import InitialJobParser
 from apps.tasks.states import TaskStatus
 
 WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS = 5.0, 30.0
-REASON_LENGTH = 1000
 
 
 class NoAgent(Unassignable):
@@ -204,19 +204,3 @@ class Cancel(TaskView):
         task = self.task(task_id)
         task = steering.cancel(task, actor=request.user.actor, reason=reason_of(request), now=clock.now())
         return answer(shapes.full(task))
-
-
-def reason_of(request: Any) -> str:
-    """`{"reason": "…"}`, or no body at all."""
-    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
-        return ""
-    body = read_object(request)
-    problems = [Problem(field=name[:80], code="unknown", message="is not a field of this request") for name in body.keys() - {"reason"}]
-    reason = body.get("reason", "")
-    if not isinstance(reason, str):
-        problems.append(Problem(field="reason", code="wrong_type", message="must be a string"))
-    elif len(reason) > REASON_LENGTH:
-        problems.append(Problem(field="reason", code="too_long", message=f"must have at most {REASON_LENGTH} characters"))
-    if problems:
-        raise Invalid(problems)
-    return reason

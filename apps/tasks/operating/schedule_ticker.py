@@ -32,7 +32,7 @@ KEPT = timedelta(days=90)
 """How long the history of firings goes back."""
 LOOKED_BACK = 200
 """Of a schedule's tasks, so many of the latest are looked at for one that is still open."""
-O = ScheduleFiring.Outcome  # noqa: E741
+Outcome = ScheduleFiring.Outcome
 
 
 class ScheduleTicker:
@@ -49,7 +49,7 @@ class ScheduleTicker:
 
     def run_now(self, schedule: Schedule, *, by: str, now: datetime) -> ScheduleFiring:
         """One task out of turn, whatever is open and whether or not the schedule is paused."""
-        firing = self._row(schedule, now, O.PLANNED, by, now)
+        firing = self._row(schedule, now, Outcome.PLANNED, by, now)
         firing.save()
         self.carry_out(firing, schedule, now=now, out_of_turn=True)
         return firing
@@ -60,9 +60,9 @@ class ScheduleTicker:
         """The firings that this ticker is to carry out; none when another was first."""
         rule = schedules.rule_of(schedule)
         found = plan(rule, schedule.next_planned_at, catch_up=schedule.catch_up, bound=schedule.catch_up_max, now=now)
-        rows = [self._row(schedule, at, O.PLANNED, ACTOR, now) for at in found.fire]
+        rows = [self._row(schedule, at, Outcome.PLANNED, ACTOR, now) for at in found.fire]
         if found.missed and found.last_missed:
-            missed = self._row(schedule, found.last_missed, O.MISSED, ACTOR, now)
+            missed = self._row(schedule, found.last_missed, Outcome.MISSED, ACTOR, now)
             missed.because = "the platform was away at this time" + (f", and at {found.missed - 1} before it" if found.missed > 1 else "")
             rows.append(missed)
         following = found.following
@@ -76,14 +76,14 @@ class ScheduleTicker:
                 return []
             ScheduleFiring.objects.bulk_create(rows, ignore_conflicts=True)
             ScheduleFiring.objects.filter(schedule=schedule, planned_at__lt=now - KEPT).delete()
-        return [row for row in rows if row.outcome == O.PLANNED]
+        return [row for row in rows if row.outcome == Outcome.PLANNED]
 
     def _row(self, schedule: Schedule, planned: datetime, outcome: str, actor: str, now: datetime) -> ScheduleFiring:
         key = f"{schedule.pk}:{ids.task_key(schedule.org_id, schedules.task_id_of(schedule, planned))}"
         return ScheduleFiring(id=key, schedule=schedule, planned_at=planned, at=now, outcome=outcome, actor=actor)
 
     def _left_lying(self, now: datetime) -> int:
-        rows = ScheduleFiring.objects.filter(outcome=O.PLANNED, at__lte=now - LEFT_LYING).select_related("schedule")[:LIMIT]
+        rows = ScheduleFiring.objects.filter(outcome=Outcome.PLANNED, at__lte=now - LEFT_LYING).select_related("schedule")[:LIMIT]
         return sum(self.carry_out(firing, firing.schedule, now=now) for firing in rows)
 
     # Acting
@@ -93,16 +93,16 @@ class ScheduleTicker:
         task_id = schedules.task_id_of(schedule, firing.planned_at)
         if not out_of_turn and (before := self._open_before(schedule, task_id)):
             if schedule.overlap == Schedule.Overlap.SKIP:
-                return self._told(firing, O.OVERLAPPED, because=f"{before[0].task_id} is still {before[0].status}")
+                return self._told(firing, Outcome.OVERLAPPED, because=f"{before[0].task_id} is still {before[0].status}")
             if schedule.overlap == Schedule.Overlap.CANCEL_PREVIOUS:
                 self._cancel(before, task_id, now)
         verdict = self._submit(schedule, firing, task_id, now)
         # Another body: the template was edited after a try that got as far as the task.
         if verdict.error is None or isinstance(verdict.error, OtherBody):
-            return self._told(firing, O.FIRED, task_id=task_id)
+            return self._told(firing, Outcome.FIRED, task_id=task_id)
         if isinstance(verdict.error, Unavailable):
             raise verdict.error  # the row stays `planned`, and is tried again
-        return self._told(firing, O.REFUSED, task_id=task_id if verdict.status else "", because=str(verdict.error)[:1000])
+        return self._told(firing, Outcome.REFUSED, task_id=task_id if verdict.status else "", because=str(verdict.error)[:1000])
 
     def _submit(self, schedule: Schedule, firing: ScheduleFiring, task_id: str, now: datetime) -> Verdict:
         try:
@@ -129,9 +129,9 @@ class ScheduleTicker:
 
     def _told(self, firing: ScheduleFiring, outcome: str, *, task_id: str = "", because: str = "") -> bool:
         changed = {"outcome": outcome, "task_id": task_id, "because": because}
-        if ScheduleFiring.objects.filter(pk=firing.pk, outcome=O.PLANNED).update(**changed) and outcome == O.FIRED:
+        if ScheduleFiring.objects.filter(pk=firing.pk, outcome=Outcome.PLANNED).update(**changed) and outcome == Outcome.FIRED:
             Schedule.objects.filter(pk=firing.schedule_id).update(fired=F("fired") + 1, last_task_id=task_id)
             log.info("schedule.fired", extra={"schedule": firing.id, "task": task_id})
         firing.outcome, firing.task_id, firing.because = outcome, task_id, because
-        return outcome == O.FIRED
+        return outcome == Outcome.FIRED
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from rich.text import Text
 
-from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, duration, json_text, status_text
+from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, duration, each_task, json_text, status_text
 from jobplatform_sdk.client import Client
-from jobplatform_sdk.client_errors import Refused
 from jobplatform_sdk.client_values import OPEN, HistoryItem, Task
 
 # ---- tasks ------------------------------------------------------------------------------------------------
@@ -200,16 +199,12 @@ def steer(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         "verify": lambda task_id, reason: client.verify(task_id, options.verdict, reason),
     }
     verb = verbs[options.command]
-    refused = 0
-    for task_id in options.task_ids:
-        try:
-            task = verb(task_id, options.reason)
-        except Refused as error:
-            screen.error(error, task_id=task_id)
-            refused += 1
-            continue
+
+    def one(task_id: str) -> None:
+        task = verb(task_id, options.reason)
         if screen.json:
             screen.document(task.data)
         else:
             screen.line(task.task_id, status_text(task.status))
-    return Exit.REFUSED if refused else Exit.FINE
+
+    return each_task(options.task_ids, one, screen)

@@ -6,15 +6,13 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobplatform_sdk.cli.screen import Exit, Screen, age, status_text
+from jobplatform_sdk.cli.screen import Exit, Screen, age, each_task, status_text
 from jobplatform_sdk.cli.submitting import object_given
 from jobplatform_sdk.client import Client
-from jobplatform_sdk.client_errors import Refused
 from jobplatform_sdk.client_operating import ON_LETTERS, BulkAction, Preview
 
 POLL_SECONDS = 0.3
@@ -55,7 +53,7 @@ def retry(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         else:
             screen.line(task_id, "is done again as", task.task_id, status_text(task.status))
 
-    return _each(options.task_ids, one, screen)
+    return each_task(options.task_ids, one, screen)
 
 
 def discard(options: argparse.Namespace, client: Client, screen: Screen) -> int:
@@ -66,18 +64,7 @@ def discard(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         else:
             screen.line(letter.task_id, letter.state)
 
-    return _each(options.task_ids, one, screen)
-
-
-def _each(task_ids: Sequence[str], one: Callable[[str], None], screen: Screen) -> int:
-    refused = 0
-    for task_id in task_ids:
-        try:
-            one(task_id)
-        except Refused as error:
-            screen.error(error, task_id=task_id)
-            refused += 1
-    return Exit.REFUSED if refused else Exit.FINE
+    return each_task(options.task_ids, one, screen)
 
 
 # ---- many at once -----------------------------------------------------------------------------------------
@@ -153,7 +140,7 @@ def _watched(action: BulkAction, client: Client, screen: Screen) -> BulkAction:
     counts = TextColumn("{task.completed:,.0f}/{task.total:,.0f}")
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), counts, TimeElapsedColumn()]
     with Progress(*columns, console=screen.err, transient=True, disable=not screen.bar_is_welcome) as progress:
-        bar = progress.add_task(action.action, total=max(1, action.total))
+        bar = progress.add_task(action.verb, total=max(1, action.total))
         while not action.over:
             time.sleep(POLL_SECONDS)
             action = client.bulk_action(action.id)
@@ -166,7 +153,7 @@ def _tell(action: BulkAction, screen: Screen) -> None:
         screen.document(action.data)
         return
     more = "".join(f", {count:,} {name}" for name, count in (("skipped", action.skipped), ("failed", action.failed)) if count)
-    screen.line(action.id, f"{action.action}: {action.status}, {action.changed:,} of {action.total:,} changed{more}")
+    screen.line(action.id, f"{action.verb}: {action.status}, {action.changed:,} of {action.total:,} changed{more}")
     for problem in action.problems[:10]:
         screen.line("  ", str(problem.get("task_id")), str(problem.get("message")))
 
@@ -182,7 +169,7 @@ def actions(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         for action in found:
             screen.document(action.data)
     elif found:
-        rows = [(a.id, a.action, a.status, f"{a.done:,}/{a.total:,}", f"{a.changed:,}", str(a.data.get("actor") or "")) for a in found]
+        rows = [(a.id, a.verb, a.status, f"{a.done:,}/{a.total:,}", f"{a.changed:,}", str(a.data.get("actor") or "")) for a in found]
         screen.table(("ID", "VERB", "STATUS", "DONE", "CHANGED", "BY"), rows, flexible="BY", shorten=())
     else:
         screen.note("no bulk actions")

@@ -7,9 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from jobplatform_sdk.cli.screen import Exit, Screen, status_text
+from jobplatform_sdk.cli.screen import Exit, Screen, each_task, status_text
 from jobplatform_sdk.client import Client
-from jobplatform_sdk.client_errors import Refused
 
 
 def queue(options: argparse.Namespace, client: Client, screen: Screen) -> int:
@@ -25,19 +24,14 @@ def resume(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 
 
 def priority(options: argparse.Namespace, client: Client, screen: Screen) -> int:
-    refused = 0
-    for task_id in options.task_ids:
-        try:
-            task = client.set_priority(task_id, options.priority, options.reason)
-        except Refused as error:
-            screen.error(error, task_id=task_id)
-            refused += 1
-            continue
+    def one(task_id: str) -> None:
+        task = client.set_priority(task_id, options.priority, options.reason)
         if screen.json:
             screen.document(task.data)
         else:
             screen.line(task.task_id, status_text(task.status), f"priority {task.priority}")
-    return Exit.REFUSED if refused else Exit.FINE
+
+    return each_task(options.task_ids, one, screen)
 
 
 def _shown(found: dict[str, Any], screen: Screen) -> int:

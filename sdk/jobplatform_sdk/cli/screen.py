@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, TextIO
@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobplatform_sdk.client_errors import ClientError
+from jobplatform_sdk.client_errors import ClientError, Refused
 
 _SPACES = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]")
@@ -184,3 +184,15 @@ class Screen:
     def _complain(self, text: str) -> None:
         self._err.write(clean(text) + "\n")
         self._err.flush()
+
+
+def each_task(task_ids: Sequence[str], one: Callable[[str], None], screen: Screen) -> int:
+    """`one` for each; a refusal is said and the others go on."""
+    refused = 0
+    for task_id in task_ids:
+        try:
+            one(task_id)
+        except Refused as error:
+            screen.error(error, task_id=task_id)
+            refused += 1
+    return Exit.REFUSED if refused else Exit.FINE
