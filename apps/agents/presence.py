@@ -9,6 +9,7 @@ One agent may run in several processes (instances): their slots add up. Each say
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,9 @@ AWAY_AFTER_SECONDS = 15
 FORGET_AFTER_SECONDS = 3600
 MANY = 50
 """Asking about more agents than so many, the whole board is read at once."""
+
+
+ORGS_KEPT = 1000
 
 
 class Presence(StrEnum):
@@ -116,14 +120,13 @@ class PresenceBoard:
             return {}
         if len(agents) > MANY:
             seen_by, load_by = self._whole(org_id)
-            now_ms = clock.to_ms(now)
-            return {agent: _state(seen_by.get(agent), int(load_by.get(agent, 0)), now_ms) for agent in agents}
-        with redis.client().pipeline(transaction=False) as pipeline:
-            pipeline.hmget(redis.key("presence", org_id), agents)
-            pipeline.hmget(redis.key("load", org_id), agents)
-            seen, loads = pipeline.execute()
-        now_ms = clock.to_ms(now)
-        return {agent: _state(raw, int(load or 0), now_ms) for agent, raw, load in zip(agents, seen, loads, strict=True)}
+        else:
+            with redis.client().pipeline(transaction=False) as pipeline:
+                pipeline.hmget(redis.key("presence", org_id), agents)
+                pipeline.hmget(redis.key("load", org_id), agents)
+                seen, loads = pipeline.execute()
+            seen_by, load_by = dict(zip(agents, seen, strict=True)), dict(zip(agents, loads, strict=True))
+        return _states(org_id, agents, seen_by, load_by, clock.to_ms(now))
 
     def _whole(self, org_id: str) -> tuple[dict[str, str], dict[str, str]]:
         """agent -> what was seen, agent -> load; of everybody in the org."""
@@ -151,12 +154,35 @@ def _is_past(seen_ms: int, now_ms: int) -> bool:
     return now_ms - seen_ms > AWAY_AFTER_SECONDS * 1000
 
 
-def _state(raw: str | None, load: int, now_ms: int) -> AgentState:
+_read: dict[str, dict[str, tuple[str | None, str | None, float, float, AgentState]]] = {}
+"""org -> agent -> what Redis said of it, from when until when (ms) that means the same, and what it means. Of a thousand
+agents a handful has changed since the last batch."""
+
+
+def _states(
+    org_id: str, agents: Sequence[str], seen_by: dict[str, str | None], load_by: dict[str, str | None], now_ms: int
+) -> dict[str, AgentState]:
+    if org_id not in _read and len(_read) >= ORGS_KEPT:
+        _read.clear()
+    known = _read.setdefault(org_id, {})
+    found = {}
+    for agent in agents:
+        raw, load = seen_by.get(agent), load_by.get(agent)
+        kept = known.get(agent)
+        if kept is None or kept[0] != raw or kept[1] != load or not kept[2] <= now_ms <= kept[3]:
+            kept = known[agent] = (raw, load, *_state(raw, int(load or 0), now_ms))
+        found[agent] = kept[4]
+    return found
+
+
+def _state(raw: str | None, load: int, now_ms: int) -> tuple[float, float, AgentState]:
+    """From when until when, ms, and the state in that time."""
     if raw is None:
-        return AgentState(presence=Presence.UNKNOWN, slots=0, load=load)
+        return -math.inf, math.inf, AgentState(presence=Presence.UNKNOWN, slots=0, load=load)
     seen_ms, slots, _, instances, intake = orjson.loads(raw)
     away = _is_past(seen_ms, now_ms)
-    return AgentState(
+    edge = seen_ms + AWAY_AFTER_SECONDS * 1000
+    state = AgentState(
         presence=Presence.AWAY if away else Presence.PRESENT,
         slots=slots,
         load=load,
@@ -164,3 +190,4 @@ def _state(raw: str | None, load: int, now_ms: int) -> AgentState:
         seen_ms=seen_ms,
         instance_facts=instances or {},
     )
+    return (edge + 1, math.inf, state) if away else (-math.inf, edge, state)

@@ -1,24 +1,15 @@
 """The roster: how each agent of an org stands with its operators, for who chooses agents many times a second.
 
-The database is the truth (`AgentRecord`). A process keeps what it read while the org's token in Redis is the same; whoever
-changes a record changes the token after the commit, so the next choice anywhere reads anew. Losing the token costs a query.
-
-<p>:roster:<org>   STRING   token; expires a day after the last change
+Read from `AgentRecord` and kept by each process (`core/remembered.py`): whoever changes a record says so after the commit.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from apps.agents.cards import Card, stored_card
 from apps.agents.models import AgentRecord
-from apps.core import ids, redis
-
-BELIEVED_SECONDS = 10.0
-"""A token that could not be changed (Redis was away) misleads no longer than this."""
-TOKEN_SECONDS = 86_400
-ORGS_KEPT = 1000
+from apps.core.remembered import Remembered
 
 Mode = AgentRecord.Mode
 
@@ -36,36 +27,17 @@ class Standing:
 NEW = Standing()
 """Of an agent without a record."""
 
-_known: dict[str, tuple[str, float, dict[str, Standing]]] = {}
+_roster: Remembered[dict[str, Standing]] = Remembered("roster")
 
 
 def of(org_id: str) -> dict[str, Standing]:
     """By agent; who is not in it stands as NEW. Not to be changed."""
-    name = redis.key("roster", org_id)
-    token = redis.client().get(name)
-    known = _known.get(org_id)
-    if known and known[0] == token and time.monotonic() - known[1] < BELIEVED_SECONDS:
-        return known[2]
-    if token is None:
-        mine = ids.time_ordered()
-        # Another reader may be faster: then both read under the other's token.
-        token = mine if redis.client().set(name, mine, nx=True, ex=TOKEN_SECONDS) else redis.client().get(name) or ""
-    at = time.monotonic()
-    # The token was read before the rows: a change that commits after our reading changes the token after it.
-    found = {row.subject_id: standing(row) for row in AgentRecord.objects.filter(org_id=org_id)}
-    if len(_known) >= ORGS_KEPT:
-        _known.clear()
-    _known[org_id] = (token, at, found)
-    return found
+    return _roster.of(org_id, lambda: {row.subject_id: standing(row) for row in AgentRecord.objects.filter(org_id=org_id)})
 
 
 def changed(org_id: str) -> None:
     """Call after the commit of a change to a record of the org."""
-    _known.pop(org_id, None)
-    try:
-        redis.client().set(redis.key("roster", org_id), ids.time_ordered(), ex=TOKEN_SECONDS)
-    except redis.RedisDown as error:
-        redis.log_away(error)
+    _roster.changed(org_id)
 
 
 def standing(record: AgentRecord) -> Standing:

@@ -16,6 +16,7 @@ from apps.core.admin import actor
 from apps.messaging import subjects
 from apps.orgs.audit import record
 from apps.orgs.models import Change
+from apps.roles import directory
 from apps.roles.documents import role_json, subject_json
 from apps.roles.models import Role, RoleGroup, Subject, SubjectRole
 from apps.roles.rules import id_problem
@@ -59,6 +60,7 @@ class _AuditedAdmin(admin.ModelAdmin):
     def _record(self, request: HttpRequest, obj: Any, old: Any, new: Any) -> None:
         if old != new:
             key = getattr(obj, self.id_field)
+            directory.changed(obj.org_id)
             record(org_id=obj.org_id, kind=self.kind, key=key, old=old, new=new, by=actor(request), at=clock.now())
 
 

@@ -13,6 +13,7 @@ from apps.core.errors import Invalid, Missing, Problem
 from apps.orgs.audit import record
 from apps.orgs.keys import KeyMade
 from apps.orgs.models import ApiKey, Change
+from apps.roles import directory
 from apps.roles.documents import RoleDocument, SubjectDocument, role_json, subject_json
 from apps.roles.models import Role, RoleGroup, Subject, SubjectRole
 
@@ -121,6 +122,7 @@ class RoleBook:
 
     def _record(self, kind: str, key: str, old: Any, new: Any) -> None:
         if old != new:
+            directory.changed(self.org_id)
             record(org_id=self.org_id, kind=kind, key=key, old=old, new=new, by=self.by, at=self.now)
 
 

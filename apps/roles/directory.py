@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
+from django.db import router, transaction
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
+from apps.core.remembered import Remembered
 from apps.orgs.config_store import OrgConfig
-from apps.roles.models import EVERY_SPACE, SubjectRole
+from apps.roles.models import EVERY_SPACE, Role, Subject, SubjectRole
 from apps.roles.services import RoleServices, RolesUnknown, known_here
 
 
@@ -37,6 +39,23 @@ class Found:
     """How we know, for the record of a decision."""
 
 
+_known: Remembered[dict[tuple[str, str], Found]] = Remembered("roles")
+"""By role type and job space, as each is first asked for."""
+
+
+def changed(org_id: str) -> None:
+    """Roles, subjects or who holds what changed: after the commit nobody believes what he read before."""
+    transaction.on_commit(lambda: _known.changed(org_id), using=router.db_for_write(Subject))
+
+
+def row_changed(instance: Role | Subject | SubjectRole, origin: Any = None, **_signal: Any) -> None:
+    """Connected to the saving and deleting of each row (`apps.py`); updates in bulk say it themselves."""
+    if not isinstance(instance, SubjectRole):
+        changed(instance.org_id)
+    elif origin is None or getattr(origin, "model", type(origin)) is SubjectRole:  # else its role or subject goes too, and says it
+        changed(instance.subject.org_id)
+
+
 class Directory(Protocol):
     def find(self, role_type: str, job_space_id: str = EVERY_SPACE, *, now: datetime) -> Found:
         """Sorted by id. Never raises for a role service that fails: `unknown` says so."""
@@ -44,13 +63,19 @@ class Directory(Protocol):
 
 
 class RoleDirectory:
-    """The org's own tables."""
+    """The org's own tables. `find` is asked before every batch, and remembers what it found until something changes."""
 
     def __init__(self, org_id: str) -> None:
         self.org_id = org_id
 
     def find(self, role_type: str, job_space_id: str = EVERY_SPACE, *, now: datetime) -> Found:
-        return Found(subjects=self.candidates(role_type, job_space_id))
+        if transaction.get_connection(router.db_for_read(SubjectRole)).in_atomic_block:
+            return Found(subjects=self.candidates(role_type, job_space_id))  # it may have changed them itself
+        known = _known.of(self.org_id, dict)
+        asked = (role_type, job_space_id)
+        if asked not in known:
+            known[asked] = Found(subjects=self.candidates(role_type, job_space_id))
+        return known[asked]
 
     def candidates(self, role_type: str, job_space_id: str = EVERY_SPACE) -> list[CandidateSubject]:
         """Active subjects holding a role of `role_type` that counts in `job_space_id`, sorted by id; one query.

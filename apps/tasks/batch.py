@@ -115,9 +115,10 @@ def _room(pool: CandidatePool) -> int:
     """
     if pool.waits:
         return 0
-    if not pool.lasting:
+    if not pool.lasts:
         return BATCH
-    return min(pool.free + SLACK, BATCH) if pool.free else 0
+    free = pool.free_up_to(BATCH)
+    return min(free + SLACK, BATCH) if free else 0
 
 
 def count_decisions(batch: Batch, moves: Sequence[Move]) -> None:

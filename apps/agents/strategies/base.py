@@ -118,7 +118,7 @@ def open_to(facts: TaskFacts, pool: CandidatePool, more: Callable[[Candidate], b
     accepts = acceptable(facts, pool, more)
     plain = not (facts.only or facts.excluded or facts.capabilities or more)
     # Most tasks want nothing special, and most agents have no card: a pool of a thousand is looked through for each task.
-    return [c for c in pool.eligible if c.load < c.room and c.free and ((plain and c.card is None) or accepts(c))]
+    return [c for c in pool.eligible if c.load + 1 <= c.room and ((plain and c.card is None) or accepts(c))]
 
 
 def nobody(facts: TaskFacts, pool: CandidatePool, *, strategy: str) -> PoolFull | NoHeadAgent:

@@ -170,6 +170,18 @@ def test_assigned_subjects_narrow_the_pool_and_who_is_outside_is_named(submitter
     assert (envelope["event_type"], envelope["event_data"]["sub_task_id"], envelope["event_data"]["task_id"]) == ("sub_task", "s1", "t1")
 
 
+def test_a_person_gives_a_sub_task_to_one_of_its_assigned_subjects_and_to_nobody_else(submitter, nats):
+    make_agent("acme", "bo")
+    make_agent("acme", "ada")
+    make_task("t1", status="awaiting_approval")
+    process(submitter, part("s1", assigned_subject_ids=["stranger", "bo"]))
+    operator = Caller(make_key("acme", "operator", "olga"))
+    for other in ("ada", "stranger"):
+        (problem,) = operator.post("/api/v1/tasks/s1/assign", {"subject_id": other}).json()["errors"]
+        assert problem["code"] == "not_a_candidate"
+    assert operator.post("/api/v1/tasks/s1/assign", {"subject_id": "bo"}).json()["status"] == "dispatched"
+
+
 def test_an_agent_makes_sub_tasks_of_the_task_it_holds_and_of_no_other(acme):
     ada = Caller(make_key("acme", "agent", "ada"))
     for name in ("mine", "hers"):
