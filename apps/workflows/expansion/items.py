@@ -1,0 +1,55 @@
+"""What an expansion makes, and the ways it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from apps.core.errors import Invalid, Problem
+
+DEFAULT_LIMIT = 100_000
+SEPARATE_LIMIT = 10_000
+"""items of `separate`: each one writes context keys of its own"""
+
+Rows = list[dict[str, Any]]
+"""The values of each item, in order."""
+RunStarlark = Callable[[dict[str, Any], Any], Any]
+"""(the config, the data) -> what the script's `expand(data)` answered; raises BadExpansion. See `apps/dsl/expanding.py`."""
+
+
+class BadExpansion(Invalid):
+    """The config cannot be carried out on this data. Each problem names the path in the document."""
+
+    code, sentence = "bad_expansion", "The task cannot be expanded."
+
+    @classmethod
+    def at(cls, where: str, code: str, message: str) -> BadExpansion:
+        return cls([Problem(field=where, code=code, message=message)])
+
+
+class TooManyItems(BadExpansion):
+    code, sentence = "too_many_items", "The task would become too many items."
+
+    @classmethod
+    def of(cls, where: str, total: int | str, limit: int, because: str = "") -> TooManyItems:
+        shown = f"{total:,}" if isinstance(total, int) else total
+        return cls([Problem(field=where, code="too_many_items", message=f"{because}{shown} items are more than the {limit:,} allowed")])
+
+
+class ExpandedItem(NamedTuple):
+    index: int
+    """from 0, in order"""
+    identifier: str
+    """unique in its expansion, letters digits _ . @ + - only: good in a context key and a template"""
+    name_suffix: str
+    """for people: the identifier as it was written"""
+    values: dict[str, Any]
+    """the variables this item adds; its templates see these before the context"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expansion:
+    kind: str
+    items: Sequence[ExpandedItem]
+    total: int
