@@ -8,16 +8,22 @@ is not ours: only a plain word, with `^` or `$` at its ends, is taken there.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from django.db.models import Q
 
 from apps.core.errors import Problem
-from apps.roles.filters import All, AnyOf, BadFilter, Field, Fields, Node, Test
+from apps.roles.filters import All, AnyOf, BadFilter, Field, Fields, Node, Test, read
 
 NOTHING = Q(pk__in=())
 _LOOKUPS = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _WORD = re.compile(r"(\^?)((?:[\w\s/:@=~,;!%&<>\"'#-]|\\[^\w\s])*)(\$?)", re.ASCII)
 _SPECIAL = re.compile(r"([.^$*+?{}\[\]\\|()])")
+
+
+def condition(filter: Any, fields: Fields) -> Q:
+    """The filter, as it was sent, as a Django condition on the columns of `fields`. Raises BadFilter."""
+    return as_q(read(filter, fields), fields)
 
 
 def as_q(node: Node, fields: Fields) -> Q:

@@ -8,7 +8,7 @@ What the caller writes is compared with, never used as a name: fields are looked
 
     tree = read(filter, FIELDS)             # raises BadFilter with every problem and where it is
     filter_matching.matches(tree, document) # exact, on documents in memory
-    filter_queries.as_q(tree, FIELDS)       # exact, as a Django condition on columns; `condition` does both steps
+    filter_queries.as_q(tree, FIELDS)       # exact, as a Django condition on columns
 """
 
 from __future__ import annotations
@@ -97,13 +97,6 @@ def read(filter: Any, fields: Fields) -> Node:
     if reading.problems:
         raise BadFilter(reading.problems)
     return found
-
-
-def condition(filter: Any, fields: Fields) -> Any:
-    """The filter as a Django condition (Q) on the columns of `fields`. Raises BadFilter."""
-    from apps.roles.filter_queries import as_q
-
-    return as_q(read(filter, fields), fields)
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from apps.roles.filter_kinds import NUMBER, TEXT, TIME
 from apps.roles.filter_matching import matches
-from apps.roles.filters import Field, condition, read
+from apps.roles.filter_queries import condition
+from apps.roles.filters import Field, read
 from apps.tasks.models import Task
 from tests.factories import NOON, make_task
 

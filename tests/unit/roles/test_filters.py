@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from apps.roles import filters
 from apps.roles.filter_kinds import FLAG, FREE, NUMBER, TEXT, TEXTS, TIME
 from apps.roles.filter_matching import matches
-from apps.roles.filter_queries import as_q
-from apps.roles.filters import BadFilter, Field, condition, read
+from apps.roles.filter_queries import as_q, condition
+from apps.roles.filters import BadFilter, Field, read
 
 FIELDS = {
     "role_id": Field(kind=TEXT),
