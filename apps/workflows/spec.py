@@ -135,6 +135,11 @@ class TaskSpec:
     def expanded(self) -> bool:
         return self.expansion_config is not None
 
+    @property
+    def expansion_data(self) -> dict[str, Any]:
+        """Where an expansion looks a path up before it looks in the context."""
+        return {"input": self.input, **self.data}
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
