@@ -12,7 +12,13 @@ def main() -> None:
     from jobplatform import env
 
     env.choose_data_dir(sys.argv)
-    execute_from_command_line(sys.argv)
+    if sys.argv[1:2] == ["up"]:
+        # It starts everybody else: they need not wait for models that it never looks at.
+        from jobplatform.management.commands.up import Command
+
+        Command().run_from_argv(sys.argv)
+    else:
+        execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

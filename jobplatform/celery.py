@@ -26,6 +26,8 @@ from jobplatform.queues import (
 )
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
+# Workers would load every page and answer of the web server to check them, and then not say what they found.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 
 class Reconnecting(Connection):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models.base import ModelState
 
-from apps.core import bulk_mongodb, bulk_sql
+from apps.core import bulk_sql
 from apps.core.bulk_values import Change, Shape
 
 __all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new"]
@@ -85,11 +85,18 @@ def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set
     by_shape: dict[Shape, list[Change]] = defaultdict(list)
     for change in changes:
         by_shape[Shape(model=model, guards=tuple(change.guards), fields=tuple(change.fields))].append(change)
-    apply = bulk_mongodb.compare_and_set if connection.vendor == "mongodb" else bulk_sql.compare_and_set
+    apply = _mongodb().compare_and_set if connection.vendor == "mongodb" else bulk_sql.compare_and_set
     won: set[str] = set()
     for shape, group in by_shape.items():
         won |= apply(connection, shape, group)
     return won
+
+
+def _mongodb() -> Any:
+    # Not at the top: the driver takes as long to load as Django, and is used only where tasks live on MongoDB.
+    from apps.core import bulk_mongodb
+
+    return bulk_mongodb
 
 
 def has_transactions(model: type[models.Model]) -> bool:
@@ -100,7 +107,7 @@ def has_transactions(model: type[models.Model]) -> bool:
 def complete(model: type[models.Model], pks: Sequence[str]) -> set[str]:
     """Insert the rows that went with the last change of these, should its writer have died before it could; answers
     which of them have been changed at all. Only for stores without transactions."""
-    return bulk_mongodb.complete(connections[router.db_for_write(model)], model, pks)
+    return _mongodb().complete(connections[router.db_for_write(model)], model, pks)
 
 
 def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -21,7 +22,6 @@ from django.core import exceptions as django_errors
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
-from pymongo.errors import ConnectionFailure
 from rest_framework.exceptions import APIException, Throttled
 from rest_framework.exceptions import NotAcceptable as NotAcceptableByDrf
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -136,9 +136,11 @@ def as_platform_error(raised: BaseException) -> errors.PlatformError:
 
 def is_outage(raised: BaseException) -> bool:
     """A store that is away, locked or full, as opposed to a fault of ours."""
-    if isinstance(raised, (OperationalError, InterfaceError, ConnectionFailure, *RedisDown)):
+    if isinstance(raised, (OperationalError, InterfaceError, *RedisDown)):
         return True
-    return isinstance(raised, DatabaseError) and isinstance(raised.__cause__, ConnectionFailure)
+    # MongoDB's driver is loaded where tasks live there; where it is not, nobody can have raised its errors.
+    driver = sys.modules.get("pymongo.errors")
+    return driver is not None and isinstance(raised.__cause__ if isinstance(raised, DatabaseError) else raised, driver.ConnectionFailure)
 
 
 def _from_status(status: int) -> errors.PlatformError:

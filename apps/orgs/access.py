@@ -16,9 +16,8 @@ from apps.core import logs
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Unauthenticated
 from apps.orgs import keys
-from apps.orgs.models import ApiKey
+from apps.orgs.keys import AGENT, OPERATOR, ORG_ADMIN, SUBMITTER
 
-SUBMITTER, OPERATOR, ORG_ADMIN, AGENT = (role.value for role in ApiKey.Role)
 _ADMITS = {
     SUBMITTER: {SUBMITTER, OPERATOR, ORG_ADMIN},
     OPERATOR: {OPERATOR, ORG_ADMIN},

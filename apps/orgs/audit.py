@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 
-from apps.core import observe
-from apps.core.http import request_id
+from apps.core import logs, observe
 from apps.orgs.models import Change
 
 MASK = "(secret)"
@@ -28,7 +27,7 @@ _SECRET = re.compile(r"secret|password|passphrase|token|credential|private_key|a
 
 def record(*, org_id: str, kind: str, key: str, old: Any, new: Any, by: str, at: datetime) -> None:
     row = Change(org_id=org_id, kind=kind, key=key[:KEY_LENGTH], old=_kept(old), new=_kept(new), by=by[:BY_LENGTH], at=at)
-    row.request_id = request_id.get()
+    row.request_id = logs.bound().get("request_id", "")
     row.save()
     observe.AUDIT_ROWS.inc(str(kind))
 

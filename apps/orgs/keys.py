@@ -27,6 +27,8 @@ from apps.orgs.models import ApiKey, Change, Org
 
 log = logging.getLogger(__name__)
 
+SUBMITTER, OPERATOR, ORG_ADMIN, AGENT = (role.value for role in ApiKey.Role)
+
 CACHE_SECONDS = 5.0
 """How long a process may go on believing a key after it was revoked elsewhere."""
 CACHE_SIZE = 4096

@@ -12,8 +12,8 @@ from apps.agents.candidates import NOT_A_CANDIDATE, AgentCandidatePoolResolver
 from apps.core import clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Problem
-from apps.orgs.access import OPERATOR, ORG_ADMIN
 from apps.orgs.config_store import OrgConfigProvider
+from apps.orgs.keys import OPERATOR, ORG_ADMIN
 from apps.tasks import people
 from apps.tasks.batch import facts_of
 from apps.tasks.executor import JobExecutor, back_to_queue

@@ -23,8 +23,8 @@ from typing import Any
 from apps.core import bulk, clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden
-from apps.orgs.access import OPERATOR, ORG_ADMIN
 from apps.orgs.config_store import OrgConfig
+from apps.orgs.keys import OPERATOR, ORG_ADMIN
 from apps.roles.directory import RoleDirectory
 from apps.tasks.entries import ExecutionMode
 from apps.tasks.models import Decision, Task

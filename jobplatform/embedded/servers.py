@@ -111,7 +111,7 @@ def children(plan: Plan) -> list[Child]:
     found.append(_child(plan, "setup", _python("manage.py", "setup"), after=servers, once=True))
     if plan.has("flower"):
         # Needs the broker only, so it starts beside `setup`; what it shows without a password is read-only.
-        argv = (*_celery("flower"), "--address=127.0.0.1", f"--port={ports['flower']}")
+        argv = _python("-m", "jobplatform.flower", "--address=127.0.0.1", f"--port={ports['flower']}")
         found.append(_child(plan, "flower", argv, after=servers, probe=HttpAnswers(url=f"http://127.0.0.1:{ports['flower']}/healthcheck")))
     if plan.has("web"):
         # Granian passes SIGTERM on to its workers, which SIGKILL would leave behind.
@@ -125,7 +125,7 @@ def children(plan: Plan) -> list[Child]:
     if plan.has("listener"):
         found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready))
     if plan.has("beat"):
-        found.append(_child(plan, "beat", _celery("beat"), after=ready))
+        found.append(_child(plan, "beat", _python("manage.py", "beat"), after=ready))
     return found
 
 
@@ -147,16 +147,8 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, *arguments)
 
 
-def _celery(command: str) -> tuple[str, ...]:
-    return _python("-m", "celery", "-q", "-A", "jobplatform", command)
-
-
 def _worker(queue: Queue, number: int, *, events: bool) -> tuple[str, ...]:
-    # Gossip and mingle make workers talk to each other at start; ours have nothing to say. Events are what Flower shows.
-    options = ["-Q", queue.name, "-P", queue.pool, "-n", f"{queue.name}-{number}@%h", "--without-gossip", "--without-mingle"]
-    if queue.pool != "solo":
-        options += ["-c", "1"]
-    return (*_celery("worker"), *options, *(["-E"] if events else []))
+    return _python("manage.py", "worker", queue.name, f"--number={number}", *(["--events"] if events else []))
 
 
 def _granian(plan: Plan) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from apps.core import clock
 from apps.core.admin import ReadOnlyAdmin
 from apps.core.auth import Principal
 from apps.core.errors import PlatformError
-from apps.orgs.access import OPERATOR
+from apps.orgs.keys import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
 from apps.tasks import deciding, shapes, steering

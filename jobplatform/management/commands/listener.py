@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 
 class Command(BaseCommand):
     help = "Hear agents: apply their reports and heartbeats until stopped (SIGTERM or Ctrl-C)."
+    requires_system_checks = []
 
     def handle(self, **_options: Any) -> None:
         from workers.listener import Listener

@@ -11,7 +11,7 @@ import time
 import pytest
 import trustme
 
-from apps.core import outbound
+from apps.core import outbound, outbound_calls
 from apps.core.outbound import OutboundFailed, send
 from tests.lying_server import OK, dripping, hanging_up, saying
 
@@ -305,7 +305,7 @@ def tls_server(serve, authority, names, settings, tmp_path):
     file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(file))
     settings.OUTBOUND_CA_FILE = str(file)
-    outbound.tls.cache_clear()
+    outbound_calls.tls.cache_clear()
     settings.OUTBOUND_ALLOW = ["127.0.0.1", "policies.corp"]
     names["policies.corp"] = ["127.0.0.1"]
 
@@ -315,7 +315,7 @@ def tls_server(serve, authority, names, settings, tmp_path):
         return serve(speak or saying(OK), tls=context)
 
     yield start
-    outbound.tls.cache_clear()
+    outbound_calls.tls.cache_clear()
 
 
 def test_tls_is_verified_against_the_name_in_the_url_although_the_address_is_pinned(tls_server):

@@ -26,8 +26,7 @@ def test_every_part_of_the_platform_has_a_service():
 @pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
 def test_every_queue_has_workers_of_its_own(queue):
     command = words(SERVICES[queue.name])
-    assert command[command.index("-Q") + 1] == queue.name
-    assert command[command.index("-P") + 1] == queue.pool
+    assert command[command.index("worker") + 1] == queue.name
 
 
 def test_the_platform_is_told_only_what_it_listens_to():

@@ -53,7 +53,7 @@ def test_all_stages_of_stopping_fit_into_the_twenty_seconds(plan):
 
 
 def test_every_queue_has_workers(plan):
-    listened = {child.argv[child.argv.index("-Q") + 1] for child in servers.children(plan) if "-Q" in child.argv}
+    listened = {child.argv[child.argv.index("worker") + 1] for child in servers.children(plan) if "worker" in child.argv}
     assert listened == {queue.name for queue in QUEUES}
 
 
