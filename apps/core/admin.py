@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.http import HttpRequest
+
+from apps.core.sign_in import Limited
 
 admin.site.site_header = "Job platform"
 admin.site.site_title = "Job platform"
 admin.site.index_title = "Operations"
+
+
+class SignInForm(Limited, AdminAuthenticationForm):
+    """As Django's; who goes wrong too often has to wait."""
+
+
+admin.site.login_form = SignInForm
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

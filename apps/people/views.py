@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
@@ -23,6 +24,7 @@ from apps.core import clock
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, Malformed, Missing, PlatformError, Problem
 from apps.core.http import parse_json
+from apps.core.sign_in import Limited
 from apps.messaging.envelope import ReportKind
 from apps.orgs.config_store import OrgConfigProvider
 from apps.people.inbox import Inbox
@@ -37,7 +39,12 @@ RESULT_LENGTH = 60_000
 CHOICES_MAX = 200
 
 
+class SignInForm(Limited, AuthenticationForm):
+    """As Django's; who goes wrong too often has to wait."""
+
+
 class SignIn(LoginView):
+    form_class = SignInForm
     template_name = "people/login.html"
     next_page = "inbox"
     redirect_authenticated_user = True

@@ -109,6 +109,9 @@ if PUBLIC_URL.startswith("https://"):
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     # Redirecting to TLS, and speaking for subdomains, is up to the proxy and whoever owns the domain.
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
+TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 1 if PUBLIC_URL else 0)
+LOGIN_FAILURES = env.number("LOGIN_FAILURES", 5)
+LOGIN_WINDOW_S = env.number("LOGIN_WINDOW_S", 300)
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
