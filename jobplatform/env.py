@@ -49,6 +49,8 @@ VARIABLES = (
     Variable(name="POLICY_PROCESSES", default="2", meaning="policy sandboxes per server process, at most; each is started when needed"),
     Variable(name="WEB_MAX_WAITING", default="48", meaning="waiting or streaming requests per web process; more are told to come back"),
     Variable(name="OUTBOUND_ALLOW", default="", meaning="hosts off the public internet that orgs may call: host or host:port, with commas"),
+    Variable(name="VECTOR_STORE", default="", meaning="vector search: empty: embedded; postgresql://… pgvector; mongodb://… $vectorSearch"),
+    Variable(name="TEXT_EMBEDDER", default="apps.workflows.embedding_hashing.HashingEmbedder", meaning="class that makes vectors of text"),
     Variable(name="FAILPOINTS", default="", meaning="for tests of faults: where a process kills itself, as name:kill@n; never set it"),
     Variable(name="FAILPOINTS_ONCE", default="", meaning="a directory by which each failpoint fires in one process only"),
     Variable(name="OUTBOUND_CA_FILE", default="", meaning="PEM file of further authorities to trust in calls to users' addresses"),

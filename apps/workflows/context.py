@@ -30,6 +30,8 @@ from apps.core import bulk
 from apps.core.errors import Invalid, Problem, Unavailable
 from apps.workflows.models_context import ContextValue, ContextWrite
 
+SUBMITTED = "submitted"
+"""The writer of what the session began with; every other writer is a step."""
 KEY_MAX = 512
 VALUE_MAX = 64 * 1024 * 1024
 """characters of one value as JSON"""
@@ -112,6 +114,11 @@ class ContextStore:
         """Every key and the version that wrote it last; no value is loaded."""
         return {place.key: place.version for place in self._places(session_key, None, at_version)}
 
+    def writes(self, session_key: str, at_version: int | None = None) -> list[ContextWrite]:
+        """Every write in order: version, writer, keys, at. No value is loaded."""
+        rows = ContextWrite.objects.filter(session_key=session_key)
+        return list((rows if at_version is None else rows.filter(version__lte=at_version)).order_by("version"))
+
     def history(self, session_key: str, key: str, *, limit: int = 100) -> list[Written]:
         """What the key was, oldest first; of more than `limit` values the last."""
         places = self._places(session_key, [key], None)[-limit:]
@@ -132,9 +139,15 @@ class ContextStore:
     def _commit(self, session_key: str, version: int, texts: Mapping[str, str], writer: str, digest: str, now: datetime) -> bool:
         """False: somebody else has this version."""
         write = bulk.new(
-            ContextWrite, id=_write_id(session_key, version), session_key=session_key, version=version, writer=writer, digest=digest,
-            keys=list(texts), at=now,
-        )  # fmt: skip
+            ContextWrite,
+            id=_write_id(session_key, version),
+            session_key=session_key,
+            version=version,
+            writer=writer,
+            digest=digest,
+            keys=list(texts),
+            at=now,
+        )
         rows = _rows(write, texts)
         try:
             with bulk.atomic(ContextWrite):

@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from django.db import models
 
-from apps.workflows.models_context import ContextValue, ContextWrite
+from apps.workflows.models_context import ContextDocument, ContextValue, ContextVector, ContextWrite
 from apps.workflows.states import ItemStatus, SessionStatus, StepStatus
 
-__all__ = ["Chunk", "ChunkStatus", "ContextValue", "ContextWrite", "Item", "Session", "SessionEvent", "Step"]
+__all__ = [
+    "Chunk",
+    "ChunkStatus",
+    "ContextDocument",
+    "ContextValue",
+    "ContextVector",
+    "ContextWrite",
+    "Item",
+    "Session",
+    "SessionEvent",
+    "Step",
+]
 
 ID_LENGTH = 255
 PATH_LENGTH = 700

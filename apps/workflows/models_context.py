@@ -50,3 +50,46 @@ class ContextValue(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class ContextDocument(models.Model):
+    """What an org lets its sessions look up (`documents.py`): JSON under a key in a collection."""
+
+    store = "tasks"
+
+    id = models.CharField(primary_key=True, max_length=320, db_column="_id", help_text="org/collection/key")
+    org_id = models.CharField("org", max_length=64)
+    collection = models.CharField(max_length=64)
+    key = models.CharField(max_length=180)
+    body = models.TextField(help_text="a JSON object")
+    text = models.TextField(blank=True, default="", help_text="what vector search compares")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    updated_by = models.CharField(max_length=255)
+
+    class Meta:
+        indexes = [models.Index(fields=["org_id", "collection", "key"], name="context_documents")]
+        verbose_name = "context document"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class ContextVector(models.Model):
+    """The vector of a document, for the embedded search. Derived from it: may be deleted and made again."""
+
+    store = "tasks"
+
+    id = models.CharField(primary_key=True, max_length=320, db_column="_id", help_text="org/collection/key")
+    org_id = models.CharField("org", max_length=64)
+    collection = models.CharField(max_length=64)
+    key = models.CharField(max_length=180)
+    dims = models.IntegerField()
+    data = models.BinaryField(help_text="float32, little-endian, of length 1")
+
+    class Meta:
+        indexes = [models.Index(fields=["org_id", "collection", "dims"], name="context_vectors")]
+        verbose_name = "context vector"
+
+    def __str__(self) -> str:
+        return self.id

@@ -17,6 +17,7 @@ from apps.orgs.models import OrgConfigParameter
 from apps.roles.models import Role, SubjectRole
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task, Transition
 from apps.webhooks.models import Endpoint as Webhook
+from apps.workflows.models_context import ContextDocument
 from jobplatform.env import BASE_DIR
 from tests.factories import NOON, bearer, make_entry, make_key, make_task
 from tests.integration.bad_input.corpus import BAD_IDS, bodies, entry_changes
@@ -181,6 +182,22 @@ ENDPOINTS = {
         ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
+            path="/api/v1/context/notes",
+            valid=lambda: {"documents": [{"key": "n1", "value": {}, "text": "x"}]},
+            carry=lambda value: {"documents": [{"key": "n1", "value": {"free": value}}]},
+            role="operator",
+        ),
+        Endpoint(
+            path="/api/v1/context/notes/query",
+            valid=lambda: {"filter": {"value.team": "blue"}},
+            carry=lambda value: {"filter": {"value.team": {"$in": [value]}}},
+        ),
+        Endpoint(
+            path="/api/v1/context/notes/search",
+            valid=lambda: {"text": "boiler"},
+            carry=lambda value: {"text": "boiler", "vector": value},
+        ),
+        Endpoint(
             path="/role-group",
             valid=lambda: {"role_type": "SCOUTING"},
             carry=lambda value: {"role_type": {"$in": [value]}},
@@ -228,7 +245,7 @@ class Door:
         return body
 
     def _rows(self) -> list[Any]:
-        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction)
+        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction, ContextDocument)
         counts = [model.objects.count() for model in kept]
         return [*counts, *Task.objects.values_list("status", "reason")]
 
