@@ -18,6 +18,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from apps.core.errors import Invalid, Problem
 from apps.workflows import templates
 from apps.workflows.expansion import conditions, sources
 from apps.workflows.expansion.items import BadExpansion, Rows, RunStarlark, TooManyItems
@@ -27,8 +28,8 @@ RULES = ("combine", "filter", "field_mappings", "conditions", "validation")
 
 
 def rows(config: Mapping[str, Any], layers: Layers, *, limit: int, run_starlark: RunStarlark | None, where: str) -> Rows:
-    """Raises BadExpansion, TooManyItems before anything large is made, and TemplateError from a field mapping."""
-    if "script" in config or "script_id" in config:
+    """Raises BadExpansion, TooManyItems before anything large is made,."""
+    if "script" in config:
         return _scripted(config, layers, limit, run_starlark, where)
     rules = config.get("transform_rules", {})
     at = f"{where}.transform_rules"
@@ -95,8 +96,15 @@ def _filtered(values: list[Any], inner: str, test: Any) -> list[Any]:
 
 
 def _mapped(found: Rows, mappings: Mapping[str, str], layers: Layers, at: str) -> Rows:
-    makers = {variable: _maker(source, f"{at}.{variable}") for variable, source in mappings.items()}
-    return [{**values, **{variable: make(templates.Layered(values, *layers)) for variable, make in makers.items()}} for values in found]
+    makers = [(variable, _maker(source, f"{at}.{variable}")) for variable, source in mappings.items()]
+    mapped = []
+    try:
+        for values in found:
+            known = templates.Layered(values, *layers)
+            mapped.append({**values, **{variable: make(known) for variable, make in makers}})
+    except templates.TemplateError as error:
+        raise BadExpansion(error.problems) from error
+    return mapped
 
 
 def _maker(source: str, where: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -115,15 +123,21 @@ def _validated(found: Rows, tests: Mapping[str, Any], at: str) -> None:
 
 
 def _scripted(config: Mapping[str, Any], layers: Layers, limit: int, run_starlark: RunStarlark | None, where: str) -> Rows:
+    at = f"{where}.script"
     if run_starlark is None:
-        raise BadExpansion.at(f"{where}.script", "no_scripts", "scripts cannot be run here")
+        raise BadExpansion.at(at, "no_scripts", "scripts are not run here")
     if mapping := config.get("array_mapping"):
         data: Any = {name: sources.array(source, layers, f"{where}.array_mapping.{name}") for name, source in mapping.items()}
     else:
         data = _data(layers)
-    answer = run_starlark(dict(config), data)
+    try:
+        answer = run_starlark(config["script"], data)
+    except BadExpansion:
+        raise
+    except Invalid as error:
+        raise BadExpansion([Problem(field=at, code=one.code, message=one.message) for one in error.problems]) from error
     if not isinstance(answer, list):
-        raise BadExpansion.at(f"{where}.script", "bad_answer", f"expand(data) must answer a list of items, not {sources.kind(answer)}")
+        raise BadExpansion.at(at, "bad_answer", f"expand(data) must answer a list of items, not {sources.kind(answer)}")
     if len(answer) > limit:
-        raise TooManyItems.of(f"{where}.script", len(answer), limit)
+        raise TooManyItems.of(at, len(answer), limit)
     return [values if isinstance(values, dict) else {"item": values} for values in answer]

@@ -73,19 +73,17 @@ def safe(shown: str) -> str:
 
 
 def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    if path[0] not in values and len(values) == 1:
+        (values,) = values.values()
     try:
         return templates.follow(values, path)
     except (KeyError, IndexError):
-        pass
-    if len(values) == 1:
-        try:
-            return templates.follow(next(iter(values.values())), path)
-        except (KeyError, IndexError):
-            pass
-    return None
+        return None
 
 
 def _plain(value: Any) -> str:
+    if type(value) is int:
+        return str(value)[:MAX_LENGTH]
     if type(value) is str and value.isalnum() and len(value) <= MAX_LENGTH:
         return value
     return _CONTROL.sub(" ", templates.text(value)).strip()[:MAX_LENGTH]

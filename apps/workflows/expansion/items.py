@@ -14,8 +14,8 @@ SEPARATE_LIMIT = 10_000
 
 Rows = list[dict[str, Any]]
 """The values of each item, in order."""
-RunStarlark = Callable[[dict[str, Any], Any], Any]
-"""(the config, the data) -> what the script's `expand(data)` answered; raises BadExpansion. See `apps/dsl/expanding.py`."""
+RunStarlark = Callable[[str, Any], Any]
+"""(the script, the data) -> what its `expand(data)` answered; raises Invalid. `apps.dsl.expanding.run` is one."""
 
 
 class BadExpansion(Invalid):

@@ -9,6 +9,7 @@ from typing import Any
 from apps.core.errors import Problem
 from apps.workflows import templates
 from apps.workflows.expansion import conditions, custom, zipped
+from apps.workflows.expansion.sources import holds_list
 
 TYPES = ("array", "matrix", "zip", "custom")
 OUTPUT_FORMATS = ("merge", "separate", "single")
@@ -21,7 +22,7 @@ OF_TYPE = {
     "array": (),
     "matrix": ("include", "exclude"),
     "zip": ("mode", "default"),
-    "custom": ("transform_rules", "script", "script_id"),
+    "custom": ("transform_rules", "script"),
 }
 CONFIG_KEYS = frozenset(COMMON).union(*OF_TYPE.values())
 OUTER_ONLY = ("output_format", "process_array_output", "merge_strategy", "max_parallel", "fail_fast", "continue_on_error")
@@ -61,21 +62,36 @@ def item_variables(config: Mapping[str, Any], document: Mapping[str, Any]) -> se
 
 
 def sources(config: Mapping[str, Any], document: Mapping[str, Any]) -> set[str]:
-    """Paths of arrays that are not in the task's document: an earlier step or the session's context has to bring them."""
+    """Paths of arrays that are not in the task's document: an earlier step or the session's context has to bring them.
+    (What `combine` names is not among them when the task has no `data`: the context's may have it.)"""
     given = dict(config.get("array_mapping") or {})
     inside: tuple[Mapping[str, Any], ...] = (document,)
-    if kind(config) == "custom":
+    if kind(config) == "custom" and isinstance(document.get("data"), dict):
         given |= custom.combined_names(config)
-        inside = (document["data"], document) if isinstance(document.get("data"), dict) else (document,)
+        inside = (document["data"], document)
     found = set()
     for source in given.values():
         path = source.get("path") if isinstance(source, Mapping) and "default" not in source else source
-        if isinstance(path, str) and not any(isinstance(conditions.at(layer, tuple(path.split("."))), list) for layer in inside):
+        if isinstance(path, str) and not any(holds_list(layer, path) for layer in inside):
             found.add(path)
     if inner := config.get("nested"):
         own = item_variables({**config, "nested": None}, document)
         found |= {path for path in sources(inner, document) if own is not None and path.partition(".")[0] not in own}
     return found
+
+
+def reads(config: Mapping[str, Any], document: Mapping[str, Any]) -> set[str]:
+    """Every key of the context that `expand` may look at: give it these, and the rest need not be loaded."""
+    paths: set[str] = set()
+    given = list((config.get("array_mapping") or {}).values())
+    if kind(config) == "custom":
+        given += custom.combined_names(config).values()
+        paths.add("data")
+        for source in (config.get("transform_rules", {}).get("field_mappings") or {}).values():
+            paths |= {one.name for one in templates.compile(source if "{" in source else f"{{{source}}}").placeholders}
+    paths |= {path for source in given if isinstance(path := source.get("path") if isinstance(source, Mapping) else source, str)}
+    found = paths | {path.partition(".")[0] for path in paths}
+    return found | reads(config["nested"], document) if config.get("nested") else found
 
 
 def _problems(config: Any, where: str, depth: int) -> Iterator[Problem]:
@@ -188,17 +204,17 @@ def _matrix(config: dict[str, Any], where: str) -> Iterator[Problem]:
 
 
 def _custom(config: dict[str, Any], where: str) -> Iterator[Problem]:
-    ways = [name for name in ("transform_rules", "script", "script_id") if name in config]
+    ways = [name for name in ("transform_rules", "script") if name in config]
     if len(ways) != 1:
-        message = "needs one of transform_rules, script and script_id" + (f", not {' and '.join(ways)}" if ways else "")
+        message = "needs transform_rules or script" + (", not both" if ways else "")
         yield Problem(field=where, code="required", message=message)
         return
     at = f"{where}.{ways[0]}"
     given = config[ways[0]]
-    if ways[0] != "transform_rules":
-        most = MAX_SCRIPT if ways[0] == "script" else 120
-        if not isinstance(given, str) or not given.strip() or len(given) > most:
-            yield Problem(field=at, code="wrong_type", message=f"must be a text of 1 to {most} characters")
+    if ways[0] == "script":
+        if not isinstance(given, str) or not given.strip() or len(given) > MAX_SCRIPT:
+            message = f"must be Starlark that defines expand(data), at most {MAX_SCRIPT} characters"
+            yield Problem(field=at, code="wrong_type", message=message)
         return
     if not isinstance(given, dict):
         yield Problem(field=at, code="wrong_type", message="must be an object")

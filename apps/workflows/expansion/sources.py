@@ -39,6 +39,10 @@ def array(source: Any, layers: Layers, where: str) -> list[Any]:
     raise BadExpansion.at(where, "not_a_list", f"{path!r} is {kind(seen)}, not a list")
 
 
+def holds_list(layer: Mapping[str, Any], path: str) -> bool:
+    return isinstance(_look_up(layer, path), list)
+
+
 def _look_up(layer: Mapping[str, Any], path: str) -> Any:
     """What stands there, a merged output as its list of results; `_NOTHING` when nothing does."""
     try:

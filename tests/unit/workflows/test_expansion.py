@@ -404,8 +404,8 @@ def test_good_configs_have_no_problems(document: dict[str, Any]) -> None:
         ({"type": "matrix", "array_mapping": {"os": "x"}, "exclude": [{"oss": 1}]}, "at.exclude[0].oss", "did you mean 'os'"),
         ({"type": "matrix", "array_mapping": {"os": "x"}, "include": [1]}, "at.include[0]", "must be an object"),
         ({"type": "zip", "array_mapping": {"x": "x"}, "mode": "long"}, "at.mode", "must be one of"),
-        ({"type": "custom"}, "at", "needs one of"),
-        ({"type": "custom", "script": "x", "transform_rules": {}}, "at", "not transform_rules and script"),
+        ({"type": "custom"}, "at", "needs transform_rules or script"),
+        ({"type": "custom", "script": "x", "transform_rules": {}}, "at", "not both"),
         ({"type": "custom", "transform_rules": {"combin": []}}, "at.transform_rules.combin", "did you mean 'combine'"),
         ({"type": "custom", "transform_rules": {"combine": []}}, "at.transform_rules.combine", "list of names"),
         ({"type": "custom", "transform_rules": {"combine": ["a.x", "b.x"]}}, "at.transform_rules.combine", "twice"),
@@ -442,6 +442,8 @@ def test_what_a_config_reads_and_brings_is_known_before_it_runs() -> None:
     assert expansion.sources(config, {"users": []}) == {"scan.items"}
     assert expansion.item_variables(config, {}) == {"user", "x", "file"}
     assert expansion.sources(CUSTOM["expansion_config"], CUSTOM) == set()
-    assert expansion.sources(CUSTOM["expansion_config"], {}) == {"regions", "metrics"}
+    assert expansion.sources(CUSTOM["expansion_config"], {}) == set()
+    assert expansion.reads(CUSTOM["expansion_config"], {}) == {"data", "regions", "metrics"}
+    assert expansion.reads(config, {}) == {"users", "scan.items", "scan", "user.files", "user"}
     assert expansion.item_variables(CUSTOM["expansion_config"], CUSTOM) == {"regions", "metrics", "years"}
     assert expansion.item_variables({"type": "custom", "script": "…"}, {}) is None
