@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -17,6 +17,10 @@ from django.db.models import Q, QuerySet
 
 from apps.core import ids
 from apps.core.errors import Invalid, Malformed, Problem
+from apps.core.strict_json import parse_json
+from apps.roles.filter_kinds import NUMBER, TEXT, TIME
+from apps.roles.filter_queries import condition
+from apps.roles.filters import Field
 from apps.tasks.models import DeadLetter, Task
 from apps.tasks.parser import ID_LENGTH, Problems, instant
 from apps.tasks.states import TaskStatus
@@ -71,7 +75,44 @@ PLAIN_FILTERS: Mapping[str, tuple[str, Read]] = {
     "q": ("task_id__startswith", _text),
 }
 """Query parameter → lookup, and how to read its value."""
-OTHERS = {"parent", "status", "limit", "cursor"}
+OTHERS = {"parent", "status", "limit", "cursor", "where"}
+
+_MAYBE = {"nullable": True}
+WHERE: Mapping[str, Field] = {
+    "task_id": Field(kind=TEXT, column="task_id"),
+    "kind": Field(kind=TEXT, column="kind"),
+    "status": Field(kind=TEXT, column="status"),
+    "reason": Field(kind=TEXT, column="reason"),
+    "goal": Field(kind=TEXT, column="goal"),
+    "intent": Field(kind=TEXT, column="intent"),
+    "agent": Field(kind=TEXT, column="head_agent_subject_id"),
+    "job_space": Field(kind=TEXT, column="job_space_id"),
+    "submitter": Field(kind=TEXT, column="submitter_subject_id"),
+    "schedule": Field(kind=TEXT, column="schedule_id"),
+    "retry_of": Field(kind=TEXT, column="retry_of"),
+    "priority": Field(kind=NUMBER, column="priority"),
+    "attempt": Field(kind=NUMBER, column="attempt"),
+    "progress": Field(kind=NUMBER, column="progress"),
+    "created_at": Field(kind=TIME, column="created_at"),
+    "updated_at": Field(kind=TIME, column="updated_at"),
+    "not_before": Field(kind=TIME, column="not_before", **_MAYBE),
+    "deadline": Field(kind=TIME, column="deadline", **_MAYBE),
+    "finished_at": Field(kind=TIME, column="finished_at", **_MAYBE),
+}
+"""What the parameter `where` may ask, in the language of apps/roles/filters.py."""
+WHERE_MAX = 4000
+
+
+def _where(value: str, problems: Problems) -> Q:
+    try:
+        if len(value) > WHERE_MAX:
+            raise Malformed(f"must have at most {WHERE_MAX} characters")
+        return condition(parse_json(value.encode(errors="surrogatepass")), WHERE)
+    except Invalid as error:
+        problems += [Problem(field=f"where.{p.field}".rstrip("."), code=p.code, message=p.message) for p in error.problems]
+    except Malformed as error:
+        problems.append(Problem(field="where", code=error.code, message=error.sentence))
+    return Q()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +122,7 @@ class TaskQuery:
     limit: int
     after: tuple[int, str] | None
     """(sequence, task_id) of the last row of the page before."""
+    where: Q = field(default_factory=Q)
 
     @classmethod
     def of(cls, params: Any, *, parent: str = "") -> TaskQuery:
@@ -92,9 +134,11 @@ class TaskQuery:
         if parent or "parent" in params:
             lookups["parent"] = parent or _text(params["parent"], "parent", problems)
         limit = _whole(1, LIMIT_MAX)(params["limit"], "limit", problems) if "limit" in params else LIMIT_DEFAULT
+        where = _where(params["where"], problems) if "where" in params else Q()
         if problems:
             raise BadQuery(problems)
-        return cls(statuses=statuses, lookups=lookups, limit=limit, after=read_cursor(params["cursor"]) if "cursor" in params else None)
+        after = read_cursor(params["cursor"]) if "cursor" in params else None
+        return cls(statuses=statuses, lookups=lookups, limit=limit, after=after, where=where)
 
     def page(self, org_id: str) -> tuple[list[Task], str | None]:
         """The tasks, and the cursor of the next page when there is one. Heavy fields are left in the store."""
@@ -105,7 +149,7 @@ class TaskQuery:
         lookups = dict(self.lookups)
         if parent := lookups.pop("parent", ""):
             lookups["parent_key"] = ids.task_key(org_id, parent)
-        rows = Task.objects.filter(org_id=org_id, **lookups)
+        rows = Task.objects.filter(self.where, org_id=org_id, **lookups)
         return rows.filter(status__in=self.statuses) if self.statuses else rows
 
 

@@ -133,7 +133,7 @@ class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods):
         """Tasks, newest first, page after page; at most `limit`. Without `entry`, `result` and `assignment`.
 
         filters: status (one or a list), agent, job_space, submitter, created_from, created_to, updated_from, updated_to,
-        priority_min, priority_max, parent, q (beginning of the id).
+        priority_min, priority_max, parent, q (beginning of the id), where (JSON text: a filter with MongoDB's operators).
         """
         pages = calls.Pages(filters, limit=limit, page_size=page_size)
         while call := pages.next_call():

@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from apps.orgs.config_keys import CONCURRENCY_MODES, STRATEGIES
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
+from apps.tasks.listing import WHERE
 from apps.tasks.parser import ID_LENGTH, TASK_ID_RULE
 from apps.tasks.states import TaskStatus
 
@@ -296,6 +297,12 @@ LIST: dict[str, Any] = {
         OpenApiParameter("priority_min", OpenApiTypes.INT),
         OpenApiParameter("priority_max", OpenApiTypes.INT),
         OpenApiParameter("q", OpenApiTypes.STR, description="how the task id begins"),
+        OpenApiParameter(
+            "where",
+            OpenApiTypes.STR,
+            description=f"a filter in JSON, with MongoDB's operators, on {', '.join(WHERE)}; for example "
+            '`{"$or": [{"priority": {"$gte": 500}}, {"goal": {"$regex": "^night"}}]}`',
+        ),
         OpenApiParameter("limit", OpenApiTypes.INT, description="1…200, default 50"),
         OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before"),
     ],

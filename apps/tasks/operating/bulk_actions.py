@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from django.core import signing
 from django.db.models import Q
 
@@ -98,6 +99,9 @@ class Preview:
 def _params(given: Mapping[str, Any]) -> _Params:
     found, problems = _Params(), []
     for name, value in given.items():
+        if name == "where" and isinstance(value, dict):
+            found[name] = [orjson.dumps(value).decode()]
+            continue
         values = value if isinstance(value, list) else [value]
         if not all(type(one) in (str, int) for one in values) or (isinstance(value, list) and name not in ("status", "kind", "state")):
             problems.append(Problem(field=name[:80], code="wrong_type", message="must be text or a whole number"))

@@ -270,6 +270,7 @@ def _tasks(to: argparse.ArgumentParser) -> None:
     to.add_argument("--priority-min", type=int, metavar="N")
     to.add_argument("--priority-max", type=int, metavar="N")
     to.add_argument("--prefix", metavar="TEXT", help="task ids that begin so")
+    to.add_argument("--where", metavar="JSON", help="a filter with MongoDB's operators, such as '{\"priority\": {\"$gte\": 500}}'")
     to.add_argument("--schedule", metavar="NAME", help="fired by this schedule")
     to.add_argument("--retry-of", metavar="ID", help="that do this one again")
     to.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")

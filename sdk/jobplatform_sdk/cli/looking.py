@@ -23,7 +23,7 @@ def tasks(options: argparse.Namespace, client: Client, screen: Screen) -> int:
         limit=options.limit + 1 if options.limit else None,
         status=list(dict.fromkeys(statuses)), agent=options.agent, job_space=options.space, submitter=options.submitter,
         created_from=options.since, created_to=options.until, priority_min=options.priority_min, priority_max=options.priority_max,
-        q=options.prefix, schedule=options.schedule, retry_of=options.retry_of,
+        q=options.prefix, schedule=options.schedule, retry_of=options.retry_of, where=options.where,
     )  # fmt: skip
     shown = itertools.islice(found, options.limit or None)
     if screen.json:

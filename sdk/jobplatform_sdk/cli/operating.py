@@ -89,12 +89,13 @@ def act(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 def _filters(options: argparse.Namespace) -> dict[str, Any]:
     if options.verb in ON_LETTERS:
         found = {name.rstrip("_"): value for name, value in letter_filters(options).items()}
-        odd = {name: getattr(options, name) for name in ("status", "submitter", "schedule", "priority_min", "priority_max")}
+        odd = {name: getattr(options, name) for name in ("status", "submitter", "schedule", "priority_min", "priority_max", "where")}
     else:
         found = {
             "status": options.status, "agent": options.agent, "job_space": options.space, "submitter": options.submitter,
             "created_from": options.since, "created_to": options.until, "priority_min": options.priority_min,
             "priority_max": options.priority_max, "q": options.prefix, "schedule": options.schedule,
+            "where": options.where,
         }  # fmt: skip
         odd = {"kind": options.kind}
     if wrong := [name for name, value in odd.items() if value is not None]:

@@ -67,6 +67,7 @@ def test_a_preview_counts_shows_some_and_changes_nothing(crowd, operator):
         ("cancel", {}, 8), ("requeue", {}, 2), ("reprioritize", {}, 8), ("cancel", {"status": "completed"}, 0),
         ("cancel", {"status": ["queued", "running"], "priority_min": 4}, 2), ("cancel", {"task_ids": ["q0", "done", "theirs"]}, 1),
         ("cancel", {"q": "q"}, 6), ("requeue", {"agent": "bo"}, 0),
+        ("cancel", {"where": {"$or": [{"agent": "ada"}, {"priority": {"$gt": 4}}]}}, 3), ("cancel", {"where": '{"kind": "sub_task"}'}, 0),
     ],
 )  # fmt: skip
 def test_only_what_the_verb_is_for_is_counted(crowd, operator, action, given, count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -69,6 +70,12 @@ def seven(acme):
         ("q=nothing", ""),
         ("q=%25", ""),
         ("job_space=red&status=queued", "1"),
+        ('where={"agent":"ada"}', "4"),
+        ('where={"$or":[{"agent":"ada"},{"task_id":{"$in":["t0","t9"]}}]}', "40"),
+        ('where={"priority":{"$gte":20,"$lte":40}}&status=queued', "3"),
+        ('where={"created_at":{"$lt":"2026-11-22T12:01:00Z"},"deadline":null}', "0"),
+        ('where={"job_space":{"$not":{"$regex":"^re"}}}', "6543"),
+        ("where={}", "6543210"),
     ],
 )
 def test_filters(seven, submitter, query, expected):
@@ -97,12 +104,27 @@ def test_tasks_of_one_microsecond_are_paged_too(acme, submitter):
     ["status=", "status=Queued", "status=queued,", "limit=0", "limit=201", "limit=x", "limit=1.0", "limit=", "priority_min=1e3",
      "priority_max=٣",
      "created_from=yesterday", "created_from=2026-11-22T12:00:00", "order=asc", "org_id=umbrella", "entry__goal=x", "q=", "agent=a&agent=b",
-     "limit=5&limit=6"],
+     "limit=5&limit=6", "where=", "where=[]", "where={", 'where={"a":1,"a":2}', "where=" + " " * 4000 + "{}"],
 )  # fmt: skip
 def test_a_bad_query_is_400_and_names_the_parameter(seven, submitter, query):
     response = submitter.get(f"{PATH}?{query}")
     assert response.status_code == 400
     assert response.json()["errors"][0]["field"] == query.split("=")[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "field"),
+    [
+        ('{"entry.goal":"x"}', "where.entry.goal"),
+        ('{"org_id":"umbrella"}', "where.org_id"),
+        ('{"$where":"1"}', "where.$where"),
+        ('{"priority":{"$gt":"high"}}', "where.priority.$gt"),
+        ('{"goal":{"$regex":"(a+)+$"}}', "where.goal.$regex"),
+    ],
+)
+def test_a_filter_that_asks_too_much_is_400_and_names_where(seven, submitter, where, field):
+    response = submitter.get(f"{PATH}?where={quote(where)}")
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (400, field)
 
 
 def cursor(value) -> str:
