@@ -20,6 +20,7 @@ from jobplatform_sdk.limits import MAX_LEVEL, clip, json_problem
 HEARTBEAT_SECONDS = 5
 MAX_ATTEMPT = 1_000_000
 MAX_SEQ = 2**53
+MAX_PRICE = 1e12
 
 
 class ReportKind(StrEnum):
@@ -35,8 +36,8 @@ class ReportKind(StrEnum):
 class AgentReport:
     """One thing an agent said about one attempt. `agent` is the subject id NATS authenticated.
 
-    Present by kind: `result` completed; `error`, `retryable` failed; `reason` declined; `percent` (0…100),
-    `message` progress; `level`, `message` log. Times are the agent's own clock.
+    Present by kind: `result` and `price` (what the agent charges; None: it does not say) completed; `error`, `retryable` failed;
+    `reason` declined; `percent` (0…100), `message` progress; `level`, `message` log. Times are the agent's own clock.
     """
 
     org_id: str
@@ -49,6 +50,7 @@ class AgentReport:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     result: Any = None
+    price: float | None = None
     error: str = ""
     retryable: bool = False
     reason: str = ""
@@ -142,6 +144,7 @@ def read_report(body: Any, *, org_id: str, task_id: str, agent: str, now: dateti
             fields["result"] = body.get("result")
             if problem := json_problem(fields["result"]):
                 raise BadReport(problem=f"result: {problem}")
+            fields["price"] = _price(body)
         case ReportKind.FAILED:
             fields["error"] = _text(body, "error")
             fields["retryable"] = _flag(body, "retryable")
@@ -175,6 +178,15 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise BadReport(problem=f"{name} must be true or false")
     return value
+
+
+def _price(body: dict[str, Any]) -> float | None:
+    value = body.get("price")
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_PRICE:  # NaN is not either
+        raise BadReport(problem=f"price must be a number from 0 to {MAX_PRICE:.0f}")
+    return float(value)
 
 
 def _percent(body: dict[str, Any]) -> float | None:

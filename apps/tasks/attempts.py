@@ -163,7 +163,7 @@ def _prices(promises: dict[str, dict]) -> dict[str, float]:
     if not keys:
         return {}
     rows = Report.objects.filter(task_key__in=keys, kind="completed", outcome="applied")
-    return {ids.assignment_id(row.task_key, row.attempt): row.body["cost"] for row in rows if "cost" in row.body}
+    return {ids.assignment_id(row.task_key, row.attempt): row.body["price"] for row in rows if "price" in row.body}
 
 
 def _suspects(keys: set[str]) -> set[str]:

@@ -18,7 +18,7 @@ from apps.core import clock
 from apps.dsl.models import PolicyRun
 from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks import explain_waiting, explain_words
-from apps.tasks.models import Assignment, Decision, Task, Transition
+from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TERMINAL, TaskStatus
 
 SHOWN = 200
@@ -31,12 +31,15 @@ ORDER = {"policy": 0, "auction": 1, "decision": 2, "assignment": 3, "transition"
 def explain(task: Task, *, now: datetime) -> dict[str, Any]:
     """Plain JSON. `summary` and every step's `summary` are one sentence each, for people."""
     cut: list[str] = []
-    bids = _bids(task.key, cut)
+    bids, charged = _bids(task.key, cut), _charged(task.key)
     steps = [
         *map(_policy, _newest(PolicyRun.objects.filter(task_key=task.key), "policy", cut)),
         *(_auction(row, bids.get(row.id, [])) for row in _newest(Auction.objects.filter(task_key=task.key), "auction", cut)),
         *map(_decision, _newest(Decision.objects.filter(task_key=task.key), "decision", cut, by=("-at", "-id"))),
-        *map(_assignment, _newest(Assignment.objects.filter(task_key=task.key), "assignment", cut, by=("-attempt",))),
+        *(
+            _assignment(row, charged.get(row.attempt))
+            for row in _newest(Assignment.objects.filter(task_key=task.key), "assignment", cut, by=("-attempt",))
+        ),
         *map(_transition, _newest(Transition.objects.filter(task_key=task.key), "transition", cut)),
     ]
     steps.sort(key=lambda step: (step["at"], ORDER[step["kind"]], step["id"]))
@@ -84,6 +87,12 @@ def _bids(task_key: str, cut: list[str]) -> dict[str, list[Bid]]:
     return found
 
 
+def _charged(task_key: str) -> dict[int, float]:
+    """attempt -> what its agent charged, where it said so."""
+    rows = Report.objects.filter(task_key=task_key, kind="completed", outcome="applied")[:SHOWN]
+    return {row.attempt: row.body["price"] for row in rows if "price" in row.body}
+
+
 # ---- steps ------------------------------------------------------------------------------------------------
 
 
@@ -125,11 +134,15 @@ def _decision(decision: Decision) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _assignment(assignment: Assignment) -> dict[str, Any]:
+def _assignment(assignment: Assignment, charged: float | None) -> dict[str, Any]:
     """`decision` holds the pool as it was seen: who was eligible, who was barred and why, bids, tie-break, promise."""
     made = assignment.decision
+    promised = (made.get("promise") or {}).get("price")
+    ratio = charged / promised if promised and charged is not None else None
     return _step(
-        "assignment", assignment, explain_words.assignment(assignment), attempt=assignment.attempt, winner=assignment.head_agent_subject_id,
+        "assignment", assignment, explain_words.assignment(assignment, charged),
+        price={"promised": promised, "charged": charged, "ratio": ratio},
+        attempt=assignment.attempt, winner=assignment.head_agent_subject_id,
         strategy=assignment.strategy, because=assignment.because, decision=made, config_version=made.get("config_version"),
     )  # fmt: skip
 

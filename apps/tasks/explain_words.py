@@ -49,11 +49,15 @@ def decision(row: Decision) -> str:
     return _sentence(f"{_spoken(row.kind).capitalize()}: {row.outcome.replace('_', ' ')} by {row.actor}{_because(row.because)}")
 
 
-def assignment(row: Assignment) -> str:
+def assignment(row: Assignment, charged: float | None = None) -> str:
     made = row.decision
+    price = "" if charged is None else f"; it charged {charged:g}"
+    if price and (promised := (made.get("promise") or {}).get("price")) is not None:
+        price += f", having promised {promised:g}"
     pool = f" from {_many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
     stale = "; the role service's last answer was used" if (made.get("roles") or {}).get("stale") else ""
-    return _sentence(f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}{stale}")
+    chosen = f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}"
+    return _sentence(f"{chosen}{stale}{price}")
 
 
 def transition(row: Transition) -> str:

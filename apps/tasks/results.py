@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 APPLIED, STALE, DUPLICATE, REFUSED = "applied", "stale", "duplicate", "refused"
 KEPT = frozenset({ReportKind.PROGRESS, ReportKind.LOG})
 """Kinds worth a row of their own even when they count; the others leave a transition."""
+SAID = ("result", "price", "error", "retryable", "reason", "percent", "message", "level")
 MAX_BACKOFF_SECONDS = 300
 
 
@@ -126,12 +127,13 @@ class ReportDesk:
         match report.kind:
             case ReportKind.COMPLETED:
                 config = configs(task.org_id)
+                rows = () if report.price is None else (_row(task, report, APPLIED, now),)  # else its transition tells all
                 fields: dict[str, Any] = {"result": report.result, "progress": 100.0, "started_at": _started(task, report, now)}
                 if config.verification_required and (verifier := verifier_of(task.entry)):
                     reason = f"the result waits for {verifier}"
                     fields |= people.ask_verifier(task, verifier, config, now)
-                    return Move(task=task, end=TaskStatus.AWAITING_VERIFICATION, reason=reason, actor=actor, fields=fields)
-                return Move(task=task, end=TaskStatus.COMPLETED, reason="the agent completed it", actor=actor, fields=fields)
+                    return Move(task=task, end=TaskStatus.AWAITING_VERIFICATION, reason=reason, actor=actor, fields=fields, rows=rows)
+                return Move(task=task, end=TaskStatus.COMPLETED, reason="the agent completed it", actor=actor, fields=fields, rows=rows)
             case ReportKind.FAILED:
                 return self._failed(task, report, configs(task.org_id), actor, now)
             case ReportKind.DECLINED:
@@ -251,11 +253,9 @@ def _started(task: Task, report: AgentReport, now: datetime) -> datetime:
 
 def _row(task: Task, report: AgentReport, outcome: str, now: datetime) -> Report:
     name = ids.assignment_id(task.key, report.attempt)
-    body = {
-        name: value
-        for name in ("result", "error", "retryable", "reason", "percent", "message", "level")
-        if (value := getattr(report, name)) not in (None, "", False)
-    }
+    said = ("price",) if outcome == APPLIED and report.kind is ReportKind.COMPLETED else SAID  # that result is the task's
+    # Not by equality: a price of 0 equals False.
+    body = {name: value for name in said if (value := getattr(report, name)) is not None and value is not False and value != ""}
     # A refused sender's numbers are its own: its name keeps it from taking the id of a report that counts.
     return Report(
         id=f"{name}:{report.seq}" if outcome != REFUSED else f"{name}:{report.agent}:{report.seq}"[:280],

@@ -7,6 +7,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from jobplatform_sdk.agent import Agent as Agent
     from jobplatform_sdk.attempt import Context as Context
     from jobplatform_sdk.attempt import Decline as Decline
+    from jobplatform_sdk.attempt import Result as Result
     from jobplatform_sdk.attempt import Retryable as Retryable
     from jobplatform_sdk.bidding import Bid as Bid
     from jobplatform_sdk.bidding import Call as Call
@@ -27,6 +28,7 @@ _HOMES = {
     "Call": "bidding",
     "Context": "attempt",
     "Decline": "attempt",
+    "Result": "attempt",
     "Retryable": "attempt",
     "Task": "task",
     "BadKey": "credentials",

@@ -96,7 +96,7 @@ class Agent:
 
     def handler(self, function: Handler) -> Handler:
         """Decorator. `function(task, context)`: ordinary functions run in threads, `async def` on the loop. What it
-        returns is the result (JSON). It may raise Decline, Retryable, or anything: then the task failed."""
+        returns is the result (JSON), or a Result with its price. It may raise Decline, Retryable, or anything: then the task failed."""
         self._handler = function
         return function
 

@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from jobplatform_sdk.limits import MAX_LEVEL, clip
 from jobplatform_sdk.task import Task
 
+PRICE_MAX = 1e12
 Key = tuple[str, int]
 """(task_id, attempt)"""
 
@@ -26,6 +28,20 @@ class Decline(Exception):  # noqa: N818  an answer, not an error
 
 class Retryable(Exception):  # noqa: N818  says what to do, not what broke
     """Raised by a handler: it failed for a passing reason; the platform may try again (here or elsewhere)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a handler may return instead of the bare result: the result (JSON), and what it charges for it, in the org's unit,
+    which is compared with what it bid. ValueError when the price is no number from 0 to 10¹²."""
+
+    value: Any = None
+    price: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        price = self.price
+        if price is not None and (not isinstance(price, int | float) or isinstance(price, bool) or not 0 <= price <= PRICE_MAX):
+            raise ValueError(f"price must be a number from 0 to {PRICE_MAX:.0f}, not {price!r}")
 
 
 def iso(at: float) -> str:

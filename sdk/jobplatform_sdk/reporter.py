@@ -124,6 +124,6 @@ class Reporter:
         log.error("report.refused", extra={"task": report.attempt.task.task_id, "kind": report.body["type"], "error": str(error)})
         if not report.last or report.body["type"] == "failed":
             return []
-        body = {name: value for name, value in report.body.items() if name != "result"}
+        body = {name: value for name, value in report.body.items() if name not in ("result", "price")}
         body |= {"type": "failed", "seq": report.body["seq"] + 1, "retryable": False, "error": f"The result was not accepted: {error}"}
         return [Report(attempt=report.attempt, body=body, last=True)]

@@ -23,7 +23,7 @@ import orjson
 from nats.aio.msg import Msg
 
 from jobplatform_sdk import subjects, tracing
-from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Retryable, iso
+from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Result, Retryable, iso
 from jobplatform_sdk.bidding import Bidder, Bidding
 from jobplatform_sdk.limits import clip, json_problem
 from jobplatform_sdk.link import Link
@@ -390,8 +390,12 @@ class Runtime:
 
 def _outcome(result: Any) -> tuple[str, dict[str, Any]]:
     """`completed` with the result, or `failed` when it is not JSON that the platform can keep."""
+    more: dict[str, Any] = {}
+    if isinstance(result, Result):
+        more = {} if result.price is None else {"price": result.price}
+        result = result.value
     if result is None:
-        return "completed", {"result": None}
+        return "completed", {"result": None, **more}
     try:
         encoded = orjson.dumps(result)
         problem = json_problem(orjson.loads(encoded))
@@ -399,4 +403,4 @@ def _outcome(result: Any) -> tuple[str, dict[str, Any]]:
         problem = str(error)
     if problem:
         return "failed", {"error": clip(f"The handler's result cannot be kept: {problem}."), "retryable": False}
-    return "completed", {"result": orjson.Fragment(encoded)}
+    return "completed", {"result": orjson.Fragment(encoded), **more}

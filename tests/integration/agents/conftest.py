@@ -71,8 +71,8 @@ class Floor:
     def runs(self, *names: str) -> None:
         self.says(*names, kind=ReportKind.ACCEPTED)
 
-    def completes(self, *names: str) -> None:
-        self.says(*names, kind=ReportKind.COMPLETED, result=1)
+    def completes(self, *names: str, **body: Any) -> None:
+        self.says(*names, kind=ReportKind.COMPLETED, **{"result": 1, **body})
 
     def fails(self, *names: str, retryable: bool = False) -> None:
         self.says(*names, kind=ReportKind.FAILED, error="broken", retryable=retryable)

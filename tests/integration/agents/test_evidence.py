@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from apps.agents import reputation
 from apps.agents.breaker import BreakerBoard, State
 from apps.agents.models import Evidence
 from apps.agents.records import AgentBook
@@ -13,7 +14,7 @@ from apps.core import clock, events
 from apps.messaging.envelope import ReportKind
 from apps.tasks import attempts
 from apps.tasks.events import TasksMoved
-from apps.tasks.models import Assignment
+from apps.tasks.models import Assignment, Report
 from apps.tasks.steering import cancel, requeue
 from tests.factories import make_org
 
@@ -73,6 +74,31 @@ def test_promises_go_with_the_evidence(floor):
     floor.completes("t1")
     row = Evidence.objects.get()
     assert (row.promised_price, row.promised_eta_s, row.promised_confidence) == (2.0, 10.5, 0.8)
+
+
+def test_what_an_agent_charged_is_held_against_what_it_had_promised(floor):
+    floor.hire("ada")
+    names = ("more", "less", "silent", "unasked")
+    work(floor, *names)
+    promised = {"promise": {"price": 2, "pays": 2, "eta_s": None, "confidence": None}}
+    Assignment.objects.exclude(task_key="acme/unasked").update(strategy="auction", decision=promised)
+    for name, price in (("more", 5), ("less", 1.0), ("silent", None), ("unasked", 9)):
+        floor.completes(name, **({} if price is None else {"price": price}))
+    rows = Evidence.objects.in_bulk()
+    assert [(rows[f"acme/{name}#1"].promised_price, rows[f"acme/{name}#1"].price) for name in names] == [
+        (2.0, 5.0), (2.0, 1.0), (2.0, None), (None, None),
+    ]  # fmt: skip
+    assert reputation.refresh("acme", ["ada"], now=floor.now)["ada"].price_ratio == pytest.approx((5 / 2 + 1 / 2) / 2)
+    kept = {row.task_key: row.body for row in Report.objects.filter(kind="completed")}
+    assert kept == {"acme/more": {"price": 5}, "acme/less": {"price": 1.0}, "acme/unasked": {"price": 9}}
+
+
+def test_a_price_of_nothing_is_a_price(floor):
+    floor.hire("ada")
+    work(floor, "t1")
+    Assignment.objects.update(strategy="auction", decision={"promise": {"price": 2}})
+    floor.completes("t1", price=0.0)
+    assert Evidence.objects.get().price == 0.0
 
 
 def test_what_was_not_told_is_found_in_the_history_once(floor, monkeypatch):

@@ -83,6 +83,22 @@ def test_every_decision_of_a_task_s_life_is_told_in_order_with_its_record(acme):
     assert [step["step"] for step in found["steps"]] == list(range(1, 8))
 
 
+def test_an_assignment_tells_what_was_promised_and_what_was_charged(acme):
+    PresenceBoard().record("acme", "bo", slots=1, instance="i", leaving=False, now=clock.now())
+    task = submit(acme, task_id="priced")
+    JobExecutor().run_batch(now=clock.now())
+    Assignment.objects.update(strategy="auction", decision={"promise": {"price": 2}})
+
+    def assignment() -> dict:
+        return next(step for step in told(task)["steps"] if step["kind"] == "assignment")
+
+    assert assignment()["price"] == {"promised": 2, "charged": None, "ratio": None} and "charged" not in assignment()["summary"]
+    about = {"org_id": "acme", "task_id": "priced", "agent": "bo", "attempt": 1, "seq": 1}
+    ReportDesk().apply([AgentReport(kind=ReportKind.COMPLETED, at=clock.now(), result=1, price=3.0, **about)], now=clock.now())
+    assert assignment()["price"] == {"promised": 2, "charged": 3.0, "ratio": 1.5}
+    assert assignment()["summary"].endswith("; it charged 3, having promised 2.")
+
+
 def test_every_decision_says_which_version_of_the_configuration_it_was_made_with(acme):
     from apps.orgs.config_store import OrgConfigProvider
 

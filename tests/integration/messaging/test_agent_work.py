@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from apps.messaging.envelope import ReportKind
-from jobplatform_sdk import Decline, Retryable
+from jobplatform_sdk import Decline, Result, Retryable
 
 
 def kinds(reports, task_id):
@@ -122,6 +122,25 @@ def test_a_result_that_cannot_be_kept_is_a_failure_that_says_so(desk, employ, re
         assert report.kind is ReportKind.FAILED
         assert not report.retryable
         assert why.lower() in report.error.lower()
+
+
+def test_a_handler_may_say_what_it_charges(desk, employ):
+    def work(task, context):
+        match task.task_id:
+            case "priced":
+                return Result({"n": 1}, price=2.5)
+            case "free":
+                return Result(price=0)
+            case "plain":
+                return Result([1])
+        return Result(1, price=-1)
+
+    employ(desk, work)
+    for name in ("priced", "free", "plain", "wrong"):
+        desk.send(name)
+    found = desk.ends("priced", "free", "plain", "wrong")
+    assert [(found[name].result, found[name].price) for name in ("priced", "free", "plain")] == [({"n": 1}, 2.5), (None, 0.0), ([1], None)]
+    assert found["wrong"].kind is ReportKind.FAILED and "price must be a number from 0" in found["wrong"].error
 
 
 def test_a_result_nested_too_deep_is_a_failure(desk, employ):

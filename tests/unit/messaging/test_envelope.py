@@ -40,6 +40,11 @@ def test_a_completed_report_carries_result_and_times():
     assert report.ended_at == NOW
 
 
+def test_a_completed_report_may_say_what_it_costs():
+    assert [parsed(price=price).price for price in (2.5, 0, 10**12, None)] == [2.5, 0.0, 1e12, None]
+    assert parsed(type="failed", price=-1).price is None  # only what is done is charged for
+
+
 def test_each_kind_reads_its_own_fields():
     assert parsed(type="failed", error="no", retryable=True).retryable is True
     assert parsed(type="declined", reason="busy").reason == "busy"
@@ -83,6 +88,11 @@ def test_a_clock_far_off_reads_as_now():
         ({"type": "failed", "retryable": "yes"}, "retryable"),
         ({"type": "progress", "percent": "50"}, "percent"),
         ({"type": "progress", "percent": True}, "percent"),
+        ({"price": -0.01}, "price"),
+        ({"price": "2"}, "price"),
+        ({"price": True}, "price"),
+        ({"price": 1e13}, "price"),
+        ({"price": [2]}, "price"),
         ({"result": {"a": 2**63}}, "result"),
         ({"result": {"a\x00": 1}}, "result"),
     ],
