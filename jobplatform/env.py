@@ -51,6 +51,7 @@ VARIABLES = (
     Variable(name="OUTBOUND_ALLOW", default="", meaning="hosts off the public internet that orgs may call: host or host:port, with commas"),
     Variable(name="VECTOR_STORE", default="", meaning="vector search: empty: embedded; postgresql://… pgvector; mongodb://… $vectorSearch"),
     Variable(name="TEXT_EMBEDDER", default="apps.workflows.embedding_hashing.HashingEmbedder", meaning="class that makes vectors of text"),
+    Variable(name="TASK_PROCESSORS", default="", meaning="modules with the TaskProcessors that workers may run, with commas"),
     Variable(name="FAILPOINTS", default="", meaning="for tests of faults: where a process kills itself, as name:kill@n; never set it"),
     Variable(name="FAILPOINTS_ONCE", default="", meaning="a directory by which each failpoint fires in one process only"),
     Variable(name="OUTBOUND_CA_FILE", default="", meaning="PEM file of further authorities to trust in calls to users' addresses"),

@@ -7,19 +7,79 @@ sweeper finds whatever a lost hint left lying.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery import current_app
+from celery import chord, current_app
+from celery.app.task import Context
+from celery.exceptions import CeleryError
 from kombu.exceptions import OperationalError
 
+from apps.core.redis import RedisDown
+
 log = logging.getLogger(__name__)
+
+AWAY = (OperationalError, ConnectionError, TimeoutError, CeleryError, *RedisDown)
 
 
 def send(name: str, **arguments: Any) -> bool:
     """Send the hint; False when the broker is away."""
+    return send_many(name, [arguments])
+
+
+def send_many(name: str, each: Sequence[Mapping[str, Any]]) -> bool:
+    """The same hint with other arguments, in as few round trips as the broker allows; False when it is away."""
     try:
-        current_app.send_task(name, kwargs=arguments, retry=False, ignore_result=True)
+        if len(each) == 1:
+            current_app.send_task(name, kwargs=dict(each[0]), retry=False, ignore_result=True)
+        else:
+            with current_app.producer_pool.acquire(block=True) as producer, producer.batch(500):
+                for arguments in each:
+                    current_app.send_task(name, kwargs=dict(arguments), retry=False, ignore_result=True, producer=producer)
     except (OperationalError, ConnectionError, TimeoutError) as error:
-        log.warning("background.not_sent", extra={"work": name, "error": str(error)})
+        log.warning("background.not_sent", extra={"work": name, "hints": len(each), "error": str(error)})
         return False
     return True
+
+
+def send_chord(group_id: str, name: str, each: Sequence[Mapping[str, Any]], *, then: str, arguments: Mapping[str, Any]) -> bool:
+    """A chord: the parts `name` (one per arguments), and when all have returned, the hint `then`. False when it is away.
+
+    What the parts answer is not kept, and `then` is not told: it must look for itself."""
+    parts = [current_app.signature(name, kwargs=dict(one), immutable=True) for one in each]
+    body = current_app.signature(then, kwargs=dict(arguments), immutable=True)
+    try:
+        chord(parts, task_id=group_id, app=current_app)(body)
+    except AWAY as error:
+        log.warning("background.not_sent", extra={"work": name, "hints": len(each), "error": str(error)})
+        return False
+    return True
+
+
+def saved_part(request: Any) -> dict[str, Any] | None:
+    """Of the message in hand: what `part_done` needs to hear later, as JSON; None when it is no part of a chord."""
+    if not request.chord:
+        return None
+    return {"id": request.id, "group": request.group, "group_index": request.group_index, "chord": dict(request.chord)}
+
+
+def part_done(saved: Mapping[str, Any]) -> bool:
+    """Tell a chord that a part has ended whose message went long ago. Telling it twice is harmless."""
+    try:
+        current_app.backend.mark_as_done(saved["id"], None, request=Context(dict(saved), ignore_result=True))
+    except AWAY as error:
+        log.warning("background.part_not_told", extra={"error": str(error)})
+        return False
+    return True
+
+
+def forget_chord(group_id: str) -> None:
+    """Delete what the result backend keeps of a chord."""
+    backend = current_app.backend
+    try:
+        client = backend.client
+        client.delete(*(backend.get_key_for_group(group_id, end) for end in ("", ".j", ".t", ".s", ".d", ".c")))
+    except AWAY as error:
+        log.warning("background.not_forgotten", extra={"error": str(error)})
+    except AttributeError:
+        return  # a backend that is not Redis lets them expire

@@ -25,6 +25,9 @@ RedisDown = (
 Refused = redis.exceptions.ResponseError
 """The server is there and says no."""
 
+LockLost = redis.exceptions.LockError
+"""A lock was not got in time, or lapsed before it was given back."""
+
 log = logging.getLogger(__name__)
 
 

@@ -45,7 +45,8 @@ class TaskEntry:
     parent_subject_ids: Sequence[str] = ()
     parent_input_data_ptr: str = ""
     assigned_subject_ids: Sequence[str] = ()
-    """Of a sub-task: the head agent is chosen among these; empty: among all candidates."""
+    """The head agent is chosen among these; empty: among all candidates. Submitters may say so of a sub-task, the platform of
+    any task (the step of a session that names its agent)."""
     execution_mode: str = ExecutionMode.AUTO
     job_space_id: str = ""
     submission_ts: str = ""
@@ -89,7 +90,9 @@ class TaskEntry:
             payload = {**payload, "job_space_id": self.job_space_id}
         if self.kind == "sub_task":
             return self._sub_task_wire(payload, now)
+        chosen = {"assigned_subject_ids": list(self.assigned_subject_ids)} if self.assigned_subject_ids else {}
         return {
+            **chosen,
             "task_id": self.task_id,
             "task_goal": self.goal,
             "task_intent": self.intent,

@@ -26,6 +26,7 @@ VECTOR_STORE = env.text("VECTOR_STORE")
 TEXT_EMBEDDER = env.text("TEXT_EMBEDDER") or "apps.workflows.embedding_hashing.HashingEmbedder"
 OUTBOUND_ALLOW = env.csv("OUTBOUND_ALLOW", "")
 OUTBOUND_CA_FILE = env.text("OUTBOUND_CA_FILE")
+TASK_PROCESSORS = env.csv("TASK_PROCESSORS", "")
 FAILPOINTS = env.text("FAILPOINTS")
 FAILPOINTS_ONCE = env.text("FAILPOINTS_ONCE")
 
