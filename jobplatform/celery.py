@@ -20,6 +20,7 @@ from jobplatform.queues import (
     SWEEP_SECONDS,
     TELL_REVOKED_SECONDS,
     TEND_AGENTS_SECONDS,
+    TEND_SESSIONS_SECONDS,
     WEBHOOKS_SECONDS,
     QueueName,
     Work,
@@ -45,16 +46,18 @@ class Broker(AMQP):
 app = Celery("jobplatform", amqp=Broker)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
-    task_queues=[KombuQueue(queue.name) for queue in QUEUES],
+    task_queues=[KombuQueue(name) for queue in QUEUES for name in queue.names],
     task_default_queue=QueueName.UPKEEP,
-    task_routes={f"{queue.name}.*": {"queue": queue.name} for queue in QUEUES},
-    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks", "workers.backtests"],
+    task_routes={f"{name}.*": {"queue": name} for queue in QUEUES for name in queue.names},
+    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks", "workers.backtests", "workers.workflows"],
     # JSON only: a message from a shared broker is data, never code.
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],
-    # Results live in our own store; keeping them in Celery too costs a third of the throughput.
+    # Results live in our own store; keeping them in Celery too costs a third of the throughput. What chords count is kept in
+    # Redis for an hour: a chord only wakes, and who sleeps longer is woken by upkeep.
     task_ignore_result=True,
+    result_expires=3600,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
@@ -73,6 +76,11 @@ app.conf.update(
         "reconcile": {"task": Work.RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expire_seconds": int(RECONCILE_SECONDS)}},
         "revoked": {"task": Work.TELL_REVOKED, "schedule": TELL_REVOKED_SECONDS, "options": {"expire_seconds": int(TELL_REVOKED_SECONDS)}},
         "agents": {"task": Work.TEND_AGENTS, "schedule": TEND_AGENTS_SECONDS, "options": {"expire_seconds": int(TEND_AGENTS_SECONDS)}},
+        "sessions": {
+            "task": Work.TEND_SESSIONS,
+            "schedule": TEND_SESSIONS_SECONDS,
+            "options": {"expire_seconds": int(TEND_SESSIONS_SECONDS)},
+        },
         "evidence": {
             "task": Work.CATCH_UP_EVIDENCE,
             "schedule": CATCH_UP_EVIDENCE_SECONDS,

@@ -17,6 +17,12 @@ class Queue:
     workers: int
     """Worker processes `manage.py up` starts by default."""
     meaning: str
+    also: tuple[str, ...] = ()
+    """Queues that the same workers take from in turn, so that a crowd in one does not hold up the other."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.also)
 
 
 class QueueName:
@@ -24,6 +30,8 @@ class QueueName:
     UPKEEP = "upkeep"
     WEBHOOKS = "webhooks"
     BACKTESTS = "backtests"
+    WORKFLOWS = "workflows"
+    ITEMS = "items"
 
 
 class Work:
@@ -42,12 +50,21 @@ class Work:
     BACKTEST = "backtests.run"
     TEND_AGENTS = "upkeep.tend_agents"
     CATCH_UP_EVIDENCE = "upkeep.catch_up_evidence"
+    RUN_CHUNK = "items.run_chunk"
+    ADVANCE = "workflows.advance"
+    FINISH = "workflows.finish"
+    ITEMS_ENDED = "workflows.items_ended"
+    TEND_SESSIONS = "upkeep.tend_sessions"
 
 
 QUEUES = (
     Queue(name=QueueName.DISPATCH, pool="solo", workers=2, meaning="claims queued tasks, chooses head agents, publishes deliveries"),
     Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, database against Redis and JetStream"),
     Queue(name=QueueName.WEBHOOKS, pool="solo", workers=1, meaning="deliveries to webhook endpoints, each endpoint on a thread of its own"),
+    Queue(
+        name=QueueName.WORKFLOWS, also=(QueueName.ITEMS,), pool="solo", workers=2,
+        meaning="what comes next in sessions, and chunks of their items: a worker that dies of one is replaced, its lease lapses",
+    ),
     Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="recorded decisions, asked again of another version of a script"),
 )
 
@@ -60,3 +77,4 @@ FORGET_WEBHOOKS_SECONDS = 3600.0
 RESUME_BACKTESTS_SECONDS = 30.0
 TEND_AGENTS_SECONDS = 3.0
 CATCH_UP_EVIDENCE_SECONDS = 20.0
+TEND_SESSIONS_SECONDS = 3.0

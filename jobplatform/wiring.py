@@ -17,6 +17,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
     from apps.webhooks import derive
+    from apps.workflows import away
 
     return (
         (KeyMade, book.welcome),
@@ -26,6 +27,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksMoved, attempts.note),
         (TasksMoved, counting.moved),
         (TasksMoved, derive.heard),
+        (TasksMoved, away.heard),
         (TasksProgressed, arrivals.announce_progress),
         (TasksMoved, sub_tasks.parts_moved),
         (TasksProgressed, sub_tasks.parts_progressed),

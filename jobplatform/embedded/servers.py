@@ -21,7 +21,7 @@ SPARE_WEB_THREADS = 16
 WEB_KILL_SECONDS = 3
 
 # A stage stops together, the next one after it. Whoever takes work in goes first, the servers last.
-STOP_ORDER = (("web",), ("beat", "dispatch", "webhooks"), ("listener", "upkeep", "backtests", "flower"), ("nats",), ("redis",))
+STOP_ORDER = (("web",), ("beat", "dispatch", "webhooks"), ("listener", "upkeep", "backtests", "workflows", "flower"), ("nats",), ("redis",))
 PARTS = ("redis", "nats", "web", "beat", "listener", "flower", *(queue.name for queue in QUEUES))
 """What `--without` can name."""
 

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="the web server's address (default %(default)s)")
         parser.add_argument("--port", type=whole(0, 65535), default=8000, help="its port; 0: any free one (default %(default)s)")
         parser.add_argument("--data", metavar="DIR", help="data directory (default: $JOBPLATFORM_DATA, else var)")
-        for option, queue in (("--dispatchers", QueueName.DISPATCH), ("--upkeep", QueueName.UPKEEP)):
+        for option, queue in (("--dispatchers", QueueName.DISPATCH), ("--upkeep", QueueName.UPKEEP), ("--workflows", QueueName.WORKFLOWS)):
             parser.add_argument(option, type=whole(0, 64), default=default[queue], help=f"{queue} workers (default %(default)s)")
         parser.add_argument("--web-workers", type=whole(1, 64), default=1, help="web processes (default %(default)s)")
         parser.add_argument(
@@ -67,7 +67,11 @@ class Command(BaseCommand):
             host=options["host"],
             place=place,
             redis_password=place.secret("valkey/password"),
-            workers={QueueName.DISPATCH: options["dispatchers"], QueueName.UPKEEP: options["upkeep"]},
+            workers={
+                QueueName.DISPATCH: options["dispatchers"],
+                QueueName.UPKEEP: options["upkeep"],
+                QueueName.WORKFLOWS: options["workflows"],
+            },
             web_workers=options["web_workers"],
             web_threads=options["web_threads"],
             without=options["without"],

@@ -25,12 +25,12 @@ class Command(BaseCommand):
     def handle(self, *, queue: str, number: int, events: bool, **_options: object) -> None:
         from jobplatform.celery import app
 
-        pool = next(each.pool for each in QUEUES if each.name == queue)
+        row = next(each for each in QUEUES if each.name == queue)
         name = f"{queue}-{number}" if number else queue
         worker = app.Worker(
             hostname=f"{name}@{socket.gethostname()}",
-            queues=[queue],
-            pool_cls=pool,
+            queues=list(row.names),
+            pool_cls=row.pool,
             concurrency=1,
             task_events=events,
             # Workers that talk to each other at start: ours have nothing to say.

@@ -35,7 +35,7 @@ def names(plan: servers.Plan) -> list[str]:
 def test_servers_come_first_then_the_databases_then_those_who_use_them(plan):
     children = {child.name: child for child in servers.children(plan)}
     assert list(children)[:3] == ["redis", "nats", "setup"]
-    workers = {"dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1"}
+    workers = {"dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2"}
     assert set(children) == {"redis", "nats", "setup", "flower", "web", "listener", "beat"} | workers
     for name in ("web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "listener", "beat"):
         assert children[name].after == ("redis", "nats", "setup")
@@ -58,7 +58,7 @@ def test_every_queue_has_workers(plan):
 
 
 def test_parts_can_be_left_out(plan):
-    assert names(replace(plan, without=frozenset({"flower", "beat", "listener", "upkeep", "webhooks", "backtests"}))) == [
+    assert names(replace(plan, without=frozenset({"flower", "beat", "listener", "upkeep", "webhooks", "backtests", "workflows"}))) == [
         "redis", "nats", "setup", "web", "dispatch-1", "dispatch-2",
     ]  # fmt: skip
 
