@@ -127,7 +127,8 @@ def _entry(item: Item, session: Session, step: Step, task: TaskSpec, now: dateti
     }  # fmt: skip
     data: dict[str, Any] = {
         "task_id": task_id_of(item), "task_goal": message[:GOAL_LENGTH], "task_intent": item.name or step.path,
-        "task_priority_value": session.priority, "submitter_subject_id": (session.submitter or {}).get("submitter") or f"{session.org_id}:session",
+        "task_priority_value": session.priority,
+        "submitter_subject_id": (session.submitter or {}).get("submitter") or f"{session.org_id}:session",
         "task_submission_ts": clock.iso(item.started_at or session.created_at),
         "task_job_submission_data": {name: value for name, value in told.items() if value not in ("", [], {}, None)},
     }  # fmt: skip

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -67,7 +68,13 @@ def judge(result: Any, task: TaskSpec) -> Outcome:
 def _breaks(task: TaskSpec, result: Any) -> str:
     if task.result_schema is None:
         return ""
-    return "; ".join(f"{one.field or 'the result'}: {one.message}" for one in result_schema.check(task.result_schema, result))
+    text = orjson.dumps(task.result_schema, option=orjson.OPT_SORT_KEYS).decode()
+    return "; ".join(f"{one.field}: {one.message}" for one in _schema(text).problems(result))
+
+
+@lru_cache(maxsize=128)
+def _schema(text: str) -> result_schema.ResultSchema:
+    return result_schema.ResultSchema(orjson.loads(text))
 
 
 def not_json(result: Any) -> str:

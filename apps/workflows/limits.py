@@ -32,7 +32,8 @@ def release(session: Session, spec: SessionSpec, *, now: datetime) -> int:
     waiting = Chunk.objects.filter(session_key=session.key, status=ChunkStatus.WAITING.value)
     if not waiting.exists():
         return 0
-    lock = redis.client().lock(redis.key("wf", "release", session.key), timeout=LOCK_SECONDS, blocking_timeout=PATIENCE_SECONDS, sleep=0.005)
+    name = redis.key("wf", "release", session.key)
+    lock = redis.client().lock(name, timeout=LOCK_SECONDS, blocking_timeout=PATIENCE_SECONDS, sleep=0.005)
     try:
         with lock:
             released = _choose(session, spec, now)

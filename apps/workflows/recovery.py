@@ -42,7 +42,7 @@ def tend(*, now: datetime) -> int:
 def _unprepared(now: datetime) -> int:
     """Accepted, and whoever accepted them died before their steps were written."""
     rows = Session.objects.filter(status__in=RUNNING, prepared=False, updated_at__lte=now - LYING)
-    return _advance({key: None for key in rows.values_list("key", flat=True)[:SESSIONS_AT_ONCE]}, now)
+    return _advance(dict.fromkeys(rows.values_list("key", flat=True)[:SESSIONS_AT_ONCE]), now)
 
 
 def _lapsed_chunks(now: datetime) -> int:

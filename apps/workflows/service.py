@@ -16,7 +16,7 @@ from django.db.models import F, Q
 
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Malformed, Missing
-from apps.workflows import births, canvas, dry_run, endings, news, reopen, store, undoing, views
+from apps.workflows import births, canvas, endings, news, reopen, store, undoing, views
 from apps.workflows.context import ContextStore
 from apps.workflows.models import Item, Session, SessionEvent, Step
 from apps.workflows.states import SESSION_ENDED, SESSION_STATES, SessionStatus
@@ -268,6 +268,8 @@ class Sessions:
 
 
 def _plan(document: Any) -> dict[str, Any]:
+    from apps.workflows import dry_run
+
     spec = births.judge(document)
     return dry_run.expanded_plan(spec, spec.context)
 

@@ -17,7 +17,10 @@ from tests.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("up")]
 
-CHILDREN = {"redis", "nats", "web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2", "listener", "beat", "flower"}
+CHILDREN = {
+    "redis", "nats", "web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2", "listener",
+    "beat", "flower",
+}  # fmt: skip
 WEB_ONLY = ("--without", "dispatch,upkeep,webhooks,backtests,workflows,listener,beat,flower")
 
 
