@@ -6,15 +6,18 @@ steps it waits for (directly or not) write. Anything else would be an error when
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from apps.workflows import expansion, graph, templates
+from apps.workflows import expansion, graph, result_schema, templates
 from apps.workflows.expansion import BadExpansion
 from apps.workflows.expansion.shape import kind
 from apps.workflows.fields import Problems, shown
 from apps.workflows.graph import Draft, Order
 from apps.workflows.spec import Limits, TaskSpec
+
+TEMPLATES = ("message_template", "input", "shared_instructions")
+"""Fields of a task that are templates."""
 
 Writers = dict[str, list[int]]
 """Result key → positions of the steps that write it, in the order of the session."""
@@ -97,7 +100,9 @@ class _Names:
         items: set[str] | None = set()
         if self.task.expansion_config is not None:
             items = self._expansion(self.task.expansion_config)
-        for name in ("message_template", "input"):
+        if self.task.result_schema is not None:
+            self.problems.extend(result_schema.validate(self.task.result_schema, f"{self.draft.where}.result_schema"))
+        for name in TEMPLATES:
             if value := getattr(self.task, name):
                 self._template(value, f"{self.draft.where}.{name}", items)
         if undo := self.task.compensation:
@@ -156,7 +161,7 @@ class _Names:
             if not self.provided(root) and not (path != root and self.provided(path)):
                 self._missing(f"{where}.array_mapping", "unknown_source", f"array `{shown(path)}`", root, ())
                 missing = True
-        if not missing and _known_ahead(config, data, self.writers):
+        if not missing and known_ahead(config, data, self.writers):
             try:
                 self.ahead.count(config, data, self.context, where)
             except BadExpansion as error:
@@ -175,12 +180,17 @@ class _Ahead:
         if self.left <= 0:
             return
         total = expansion.count(config, data, context, limit=self.limits.items, where=where)
-        if kind(config) == "custom" or any(config.get(name) for name in ("include", "exclude", "nested")):
-            self.left -= total  # its rows were made to count them
+        if made_to_count(config):
+            self.left -= total
 
 
-def _known_ahead(config: Mapping[str, Any], data: Mapping[str, Any], writers: Writers) -> bool:
+def made_to_count(config: Mapping[str, Any]) -> bool:
+    """Must its items be made to know how many they are?"""
+    return kind(config) == "custom" or any(config.get(name) for name in ("include", "exclude", "nested"))
+
+
+def known_ahead(config: Mapping[str, Any], data: Mapping[str, Any], writers: Collection[str]) -> bool:
     """Do its arrays stand in the task or in the context that the session begins with?"""
-    if "script" in config or "script_id" in config:
+    if "script" in config:
         return False
-    return not any(path in writers or path.partition(".")[0] in writers for path in expansion.sources(config, data))
+    return not any(name in writers for name in expansion.reads(config, data))

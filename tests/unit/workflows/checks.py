@@ -7,7 +7,16 @@ from typing import Any
 
 from apps.workflows.spec import ROOT
 from apps.workflows.states import (
-    GROUP_STATES, ITEM_OPEN, ITEM_STATES, SESSION_ENDED, SESSION_STATES, STEP_ENDED, STEP_FAILED, STEP_STATES, ItemStatus, SessionStatus,
+    GROUP_STATES,
+    ITEM_OPEN,
+    ITEM_STATES,
+    SESSION_ENDED,
+    SESSION_STATES,
+    STEP_ENDED,
+    STEP_FAILED,
+    STEP_STATES,
+    ItemStatus,
+    SessionStatus,
     StepStatus,
 )  # fmt: skip
 

@@ -8,7 +8,13 @@ from typing import Any
 JOINS: list[Any] = [None, "all", "any", {"at_least": 2}, {"percent": 50}, {"first": 1}, {"first": 2}]
 
 
-def random_document(rng: random.Random, *, policies: tuple[str, ...] = ("fail", "skip", "continue"), timeouts: bool = True, joins: list[Any] = JOINS) -> tuple[dict[str, Any], dict[str, int]]:  # fmt: skip
+def random_document(
+    rng: random.Random,
+    *,
+    policies: tuple[str, ...] = ("fail", "skip", "continue"),
+    timeouts: bool = True,
+    joins: list[Any] = JOINS,
+) -> tuple[dict[str, Any], dict[str, int]]:
     """(document, how many items each step expands to)."""
     sizes: dict[str, int] = {}
     ahead: list[str] = []

@@ -193,7 +193,8 @@ class LonelyRetry(Engine):
         def lonely(spec: Any, states: Any, one: str) -> list[plan.Reset]:
             resets = real(spec, states, one)
             inside = spec.steps_in([one])
-            return [r for r in resets if r.path in inside or spec.nodes[r.path].kind == "group" or nodes[r.path].status not in (StepStatus.COMPLETED,)]
+            kept = {path for path, node in spec.nodes.items() if node.kind == "step" and nodes[path].status is StepStatus.COMPLETED}
+            return [reset for reset in resets if reset.path in inside or reset.path not in kept]
 
         plan.to_rerun = lonely
         try:

@@ -20,7 +20,13 @@ from apps.workflows import plan
 from apps.workflows.plan import Counts, Members, NodeState, SessionState
 from apps.workflows.spec import ROOT, SessionSpec
 from apps.workflows.states import (
-    ITEM_OPEN, SESSION_ENDED, STEP_ENDED, STEP_FAILED, ItemStatus, SessionStatus, StepStatus,
+    ITEM_OPEN,
+    SESSION_ENDED,
+    STEP_ENDED,
+    STEP_FAILED,
+    ItemStatus,
+    SessionStatus,
+    StepStatus,
 )  # fmt: skip
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -179,8 +185,17 @@ STORM = Weather(drop=0.2, double=0.2, late=0.2, crash=0.03, jump=0.002)
 class World:
     """The heap, the clock, the wire, and one engine."""
 
-    def __init__(self, spec: SessionSpec, seed: int, *, watch: Any, engine: type[Engine] | None = None, weather: Weather = CALM,
-                 behaviour: Callable[[str, int, int], bool] = lambda path, index, attempt: True, sizes: dict[str, int] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        spec: SessionSpec,
+        seed: int,
+        *,
+        watch: Any,
+        engine: type[Engine] | None = None,
+        weather: Weather = CALM,
+        behaviour: Callable[[str, int, int], bool] = lambda path, index, attempt: True,
+        sizes: dict[str, int] | None = None,
+    ) -> None:
         self.spec, self.random, self.weather = spec, random.Random(seed), weather
         self.now, self.behaviour, self.sizes = START, behaviour, sizes or {}
         self.store = Store(spec, watch)
