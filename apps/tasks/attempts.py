@@ -16,7 +16,7 @@ from apps.agents.models import Evidence, EvidenceMark
 from apps.core import bulk, clock, ids
 from apps.tasks.events import TasksMoved
 from apps.tasks.models import Assignment, Report, Task, Transition
-from apps.tasks.states import IN_FLIGHT, TaskStatus
+from apps.tasks.states import IN_FLIGHT, Cause, TaskStatus
 
 Outcome = Evidence.Outcome
 S = TaskStatus
@@ -29,9 +29,12 @@ BATCH = 2000
 CHUNK = 500
 MARK = "transitions"
 
-SILENT = "was not heard of for"
-UNFETCHED = "and had not fetched it"
-DECLINED, LAST_DECLINED = "declined: ", "declined on the last of"
+OUTCOMES: dict[str, Outcome | None] = {
+    Cause.DECLINED: Outcome.DECLINED,
+    Cause.FAILED: Outcome.FAILED,
+    Cause.SILENT: Outcome.LOST,
+    Cause.UNFETCHED: None,
+}
 CRASHED = "crashed"
 """In `excluded_agents`: the agent was lost while it had this task, and the task is under suspicion."""
 
@@ -48,6 +51,8 @@ class End:
     actor: str
     attempt: int
     at: datetime
+    cause: str = ""
+    """`states.Cause`; empty where the statuses tell."""
 
 
 def outcome_of(move: End, agent: str) -> Outcome | None:
@@ -64,17 +69,22 @@ def outcome_of(move: End, agent: str) -> Outcome | None:
         return None
     if verified:
         return Outcome.REJECTED
-    if SILENT in move.reason and move.actor == "sweeper":
-        return None if move.reason.endswith(UNFETCHED) else Outcome.LOST
+    return OUTCOMES.get(move.cause) if move.cause else _by_words(move, agent)
+
+
+def _by_words(move: End, agent: str) -> Outcome | None:
+    """Of moves written before causes were kept: their reason tells."""
+    if move.actor == "sweeper" and "was not heard of for" in move.reason:
+        return None if move.reason.endswith("and had not fetched it") else Outcome.LOST
     if move.actor == f"agent:{agent}":
-        declined = move.reason.startswith((f"{agent} {DECLINED}", LAST_DECLINED))
+        declined = move.reason.startswith((f"{agent} declined: ", "declined on the last of"))
         return Outcome.DECLINED if declined else Outcome.FAILED
     return None
 
 
 def note(event: TasksMoved) -> None:
     moves = [
-        End(key=m.key, org_id=m.org_id, old=m.old, new=m.new, reason=m.reason, actor=m.actor, attempt=m.attempt, at=m.at)
+        End(key=m.key, org_id=m.org_id, old=m.old, new=m.new, reason=m.reason, actor=m.actor, attempt=m.attempt, at=m.at, cause=m.cause)
         for m in event.moves
     ]
     _take_down(moves, now=max(move.at for move in moves))
@@ -103,7 +113,10 @@ def catch_up(*, now: datetime) -> int:
 
 def _missed(rows: Sequence[Transition], now: datetime) -> int:
     ends = [
-        End(key=r.task_key, org_id=r.org_id, old=r.old, new=r.new, reason=r.reason, actor=r.actor, attempt=r.attempt, at=r.at)
+        End(
+            key=r.task_key, org_id=r.org_id, old=r.old, new=r.new, reason=r.reason, actor=r.actor, attempt=r.attempt, at=r.at,
+            cause=r.cause or "",
+        )  # fmt: skip
         for r in rows
         if _ends(r.old, r.new)
     ]

@@ -19,6 +19,8 @@ class TaskMoved:
     attempt: int
     agent: str
     at: datetime
+    cause: str = ""
+    """`states.Cause`, of the end of an attempt."""
     parent_key: str = ""
     """Of a sub-task: whose part it is."""
 

@@ -43,7 +43,7 @@ from apps.tasks.batch import (
 from apps.tasks.contests import ContestDesk
 from apps.tasks.models import Task
 from apps.tasks.queue import Claim, PriorityQueue, View, item_of
-from apps.tasks.states import TaskStatus
+from apps.tasks.states import Cause, TaskStatus
 from apps.tasks.store import Move, TaskStore
 
 log = logging.getLogger(__name__)
@@ -318,7 +318,9 @@ def _is_stray(move: Move, task: Task | None) -> bool:
     return task is None or task.attempt != move.task.attempt or task.status in WITHDRAWN
 
 
-def back_to_queue(task: Task, *, reason: str, actor: str, not_before: datetime | None, excluded: str = "", free: bool = False) -> Move:
+def back_to_queue(
+    task: Task, *, reason: str, actor: str, not_before: datetime | None, cause: Cause | None = None, excluded: str = "", free: bool = False
+) -> Move:
     """The move that gives a task back for another attempt. `excluded` says why its agent should not get it again;
     `free` does not count this attempt against max_attempts (the platform's own fault)."""
     fields: dict[str, Any] = {
@@ -331,7 +333,7 @@ def back_to_queue(task: Task, *, reason: str, actor: str, not_before: datetime |
     }
     fields["excluded_agents"] = {**task.excluded_agents, **({task.head_agent_subject_id: excluded} if excluded else {})}
     fields["max_attempts"] = task.max_attempts + (1 if free else 0)
-    return Move(task=task, end=TaskStatus.QUEUED, reason=reason, actor=actor, fields=fields)
+    return Move(task=task, end=TaskStatus.QUEUED, reason=reason, actor=actor, fields=fields, cause=cause)
 
 
 def requeue(tasks: Iterable[Task], *, now: datetime, queue: PriorityQueue, holds: Holds) -> None:

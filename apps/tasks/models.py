@@ -106,6 +106,7 @@ class Transition(models.Model):
     reason = models.TextField(blank=True, default="")
     actor = models.CharField(max_length=ID_LENGTH)
     attempt = models.IntegerField(default=0)
+    cause = models.CharField(max_length=16, null=True, blank=True, help_text="why an attempt ended, where the statuses do not tell")
     at = models.DateTimeField()
 
     class Meta:

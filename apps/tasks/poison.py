@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from apps.orgs.config_store import OrgConfig
-from apps.tasks.attempts import CRASHED, SILENT, UNFETCHED
+from apps.tasks.attempts import CRASHED
 from apps.tasks.executor import back_to_queue
 from apps.tasks.models import Decision, Task
 from apps.tasks.results import backoff
-from apps.tasks.states import TaskStatus
+from apps.tasks.states import Cause, TaskStatus
 from apps.tasks.store import Move
 
 KIND = "quarantine"
@@ -66,15 +66,15 @@ def _of_one_agent(agent: str, group: list[Task], unfetched: Collection[str], con
     apart = timedelta(0)
     moves = []
     for task in group:
-        silent = f"{agent} {SILENT} {config.lease_seconds:g} s (attempt {task.attempt})"
+        silent = f"{agent} was not heard of for {config.lease_seconds:g} s (attempt {task.attempt})"
         again = now + backoff(config, task.attempt)
         if task.key in unfetched:
-            moves.append(
-                back_to_queue(task, reason=f"{silent} {UNFETCHED}", actor=actor, not_before=again, excluded=LOST, free=True)
-            )
+            reason, cause = f"{silent} and had not fetched it", Cause.UNFETCHED
+            moves.append(back_to_queue(task, reason=reason, actor=actor, not_before=again, cause=cause, excluded=LOST, free=True))
         elif len(crashed(task, but=agent)) < most:
             reason = f"{silent}; another task of that moment is under suspicion"
-            moves.append(back_to_queue(task, reason=reason, actor=actor, not_before=again, excluded=LOST, free=True))
+            cause = Cause.SILENT
+            moves.append(back_to_queue(task, reason=reason, actor=actor, not_before=again, cause=cause, excluded=LOST, free=True))
         else:
             moves.append(_suspect(task, agent, silent, config, actor, again + apart, now, alone=suspects == 1))
             apart += APART
@@ -91,10 +91,14 @@ def _suspect(task: Task, agent: str, silent: str, config: OrgConfig, actor: str,
             because=reason, details={"agents": agents, "attempt": task.attempt, "after_crashes": config.quarantine_after_crashes},
             config_version=config.version, at=now,
         )  # fmt: skip
-        return Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, fields=marked, rows=(decision,), dead_letter="poison")
+        return Move(
+            task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, fields=marked, rows=(decision,), cause=Cause.SILENT,
+            dead_letter="poison",
+        )  # fmt: skip
     if task.attempt >= task.max_attempts:
-        return Move(task=task, end=TaskStatus.FAILED, reason=f"{silent}; that was the last attempt", actor=actor, fields=marked)
-    return back_to_queue(task, reason=silent, actor=actor, not_before=again, excluded=CRASHED)
+        reason = f"{silent}; that was the last attempt"
+        return Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, fields=marked, cause=Cause.SILENT)
+    return back_to_queue(task, reason=silent, actor=actor, not_before=again, cause=Cause.SILENT, excluded=CRASHED)
 
 
 def crashed(task: Task, *, but: str = "") -> set[str]:

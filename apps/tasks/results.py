@@ -19,13 +19,12 @@ from apps.core import bulk, clock, events, ids, observe, tracing
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
-from apps.tasks.attempts import DECLINED, LAST_DECLINED
 from apps.tasks.entries import verifier_of
 from apps.tasks.events import TaskProgressed, TasksProgressed
 from apps.tasks.executor import back_to_queue, requeue, wake
 from apps.tasks.models import Assignment, Report, Task
 from apps.tasks.queue import PriorityQueue
-from apps.tasks.states import IN_FLIGHT, TERMINAL, TaskStatus
+from apps.tasks.states import IN_FLIGHT, TERMINAL, Cause, TaskStatus
 from apps.tasks.store import Move, TaskStore
 
 log = logging.getLogger(__name__)
@@ -139,10 +138,10 @@ class ReportDesk:
             case ReportKind.DECLINED:
                 why = report.reason or "no reason given"
                 if task.attempt >= task.max_attempts:
-                    return Move(
-                        task=task, end=TaskStatus.FAILED, reason=f"{LAST_DECLINED} {task.max_attempts} attempts: {why}", actor=actor
-                    )
-                return back_to_queue(task, reason=f"{report.agent} {DECLINED}{why}", actor=actor, not_before=None, excluded="declined")
+                    reason = f"declined on the last of {task.max_attempts} attempts: {why}"
+                    return Move(task=task, end=TaskStatus.FAILED, reason=reason, actor=actor, cause=Cause.DECLINED)
+                reason = f"{report.agent} declined: {why}"
+                return back_to_queue(task, reason=reason, actor=actor, not_before=None, cause=Cause.DECLINED, excluded="declined")
             case _ if task.status == TaskStatus.DISPATCHED:
                 return Move(
                     task=task,
@@ -161,6 +160,7 @@ class ReportDesk:
                 reason=f"attempt {task.attempt} failed: {why}",
                 actor=actor,
                 not_before=now + backoff(config, task.attempt),
+                cause=Cause.FAILED,
                 excluded="failed",
             )
         suffix = f" (attempt {task.attempt} of {task.max_attempts})" if report.retryable else ""
@@ -169,6 +169,7 @@ class ReportDesk:
             end=TaskStatus.FAILED,
             reason=f"the agent failed: {why}{suffix}",
             actor=actor,
+            cause=Cause.FAILED,
             fields={"started_at": _started(task, report, now)},
         )
 

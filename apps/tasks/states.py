@@ -23,6 +23,18 @@ class TaskStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Cause(StrEnum):
+    """Why an attempt ended, where the statuses do not tell. Kept with the move."""
+
+    DECLINED = "declined"
+    FAILED = "failed"
+    """Its agent said so."""
+    SILENT = "silent"
+    """Its agent was not heard of for a lease."""
+    UNFETCHED = "unfetched"
+    """Likewise, and the agent had not even fetched it."""
+
+
 S = TaskStatus
 
 TASK_STATES: StateTable[TaskStatus] = StateTable(

@@ -17,7 +17,7 @@ from apps.core import bulk, clock, events, ids
 from apps.core.errors import Conflict, PlatformError
 from apps.tasks.events import TaskMoved, TasksMoved
 from apps.tasks.models import DeadLetter, Task, Transition
-from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, TaskStatus
+from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, Cause, TaskStatus
 
 READ_CHUNK = 500
 STEP_FIELDS = (
@@ -69,6 +69,8 @@ class Move:
     fields: dict[str, Any] = field(default_factory=dict)
     rows: tuple[models.Model, ...] = ()
     """Rows to insert when the move wins (the assignment, a report)."""
+    cause: Cause | None = None
+    """Of the end of an attempt."""
     dead_letter: str = ""
     """Of a move to failed: the kind of dead letter, where the move itself does not tell (`dead_letter_kind`)."""
 
@@ -133,7 +135,9 @@ class TaskStore:
             if not TASK_STATES.allows(old, move.end) or task.key in plans:
                 raise IllegalMove(key=task.key, old=old.value, new=move.end.value)
             attempt = move.fields.get("attempt", task.attempt)
-            transition = _transition(task, old=old, new=move.end, reason=move.reason, actor=move.actor, now=now, attempt=attempt)
+            transition = _transition(
+                task, old=old, new=move.end, reason=move.reason, actor=move.actor, now=now, attempt=attempt, cause=move.cause
+            )
             fields = {"status": move.end.value, "reason": move.reason, "updated_at": now, "last_transition_id": transition.id}
             if move.end in STAMPS:
                 fields[STAMPS[move.end]] = now
@@ -229,8 +233,9 @@ def _dead_letters(move: Move, now: datetime) -> tuple[DeadLetter, ...]:
 
 
 def _transition(
-    task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None, id: str = ""
-) -> Transition:
+    task: Task, *, old: str, new: TaskStatus, reason: str, actor: str, now: datetime, attempt: int | None = None, id: str = "",
+    cause: Cause | None = None,
+) -> Transition:  # fmt: skip
     return bulk.new(
         Transition,
         id=id or ids.time_ordered(),
@@ -241,6 +246,7 @@ def _transition(
         reason=reason,
         actor=actor,
         attempt=task.attempt if attempt is None else attempt,
+        cause=cause.value if cause else None,
         at=now,
     )
 
@@ -257,6 +263,7 @@ def _moved(task: Task, transition: Transition) -> TaskMoved:
         attempt=transition.attempt,
         agent=task.head_agent_subject_id,
         at=transition.at,
+        cause=transition.cause or "",
         parent_key=task.parent_key,
     )
 

@@ -14,7 +14,7 @@ from apps.core import clock, events
 from apps.messaging.envelope import ReportKind
 from apps.tasks import attempts
 from apps.tasks.events import TasksMoved
-from apps.tasks.models import Assignment, Report
+from apps.tasks.models import Assignment, Report, Task, Transition
 from apps.tasks.steering import cancel, requeue
 from tests.factories import make_org
 
@@ -64,6 +64,26 @@ def test_an_agent_cannot_pass_a_failure_off_as_something_else(floor):
     work(floor, "t1")
     floor.says("t1", kind=ReportKind.FAILED, error="ada declined: declined on the last of was not heard of for 20 s", retryable=True)
     assert outcomes() == {"acme/t1#1": "failed"}
+
+
+def test_what_was_written_before_causes_were_kept_is_told_by_its_words(floor, monkeypatch):
+    floor.hire("ada", "bo")
+    floor.beat("ada", "bo")
+    floor.queue("broken", "no", "silent", "last")
+    floor.dispatch()
+    monkeypatch.setattr(events, "_handlers", {**events._handlers, TasksMoved: []})
+    floor.fails("broken")
+    floor.says("no", kind=ReportKind.DECLINED, reason="not mine")
+    Task.objects.filter(task_id="last").update(max_attempts=1)
+    floor.says("last", kind=ReportKind.DECLINED, reason="not mine")
+    floor.runs("silent")
+    floor.silence()
+    kept = Transition.objects.exclude(cause=None)
+    causes = {row.task_key: row.cause for row in kept}
+    assert causes == {"acme/broken": "failed", "acme/no": "declined", "acme/last": "declined", "acme/silent": "silent"}
+    kept.update(cause=None)
+    assert attempts.catch_up(now=clock.now() + timedelta(minutes=1)) == 4
+    assert outcomes() == {"acme/broken#1": "failed", "acme/no#1": "declined", "acme/last#1": "declined", "acme/silent#1": "lost"}
 
 
 def test_promises_go_with_the_evidence(floor):
