@@ -166,7 +166,7 @@ def text(value: Any) -> str:
 # ---- compiling ---------------------------------------------------------------------------------------------
 
 # Lengths are bounded: no text makes the search go back and forth.
-_PLACEHOLDER = re.compile(r"\{\s*(\w[\w-]{0,127}(?:\.[\w@+-]{1,128}){0,16})\s*(?:\|([^{}]*))?\}")
+_PLACEHOLDER = re.compile(r"\{\s*(\w[\w@+-]{0,127}(?:\.[\w@+-]{1,128}){0,16})\s*(?:\|([^{}]*))?\}")
 _BRACES = re.compile(r"\{\{?|\}\}")
 _OPENS = re.compile(r"\{\s*[^\W\d]")
 """What must be a placeholder: a brace and then a letter. Sent as text it would be an unresolved variable."""

@@ -25,16 +25,19 @@ from apps.workflows.expansion.items import BadExpansion, Rows, RunStarlark, TooM
 from apps.workflows.expansion.sources import Layers
 
 RULES = ("combine", "filter", "field_mappings", "conditions", "validation")
+BESIDE = ("field_mappings", "conditions", "validation")
+"""Rules that may as well stand beside `transform_rules`, as the specification draws them."""
 
 
 def rows(config: Mapping[str, Any], layers: Layers, *, limit: int, run_starlark: RunStarlark | None, where: str) -> Rows:
     """Raises BadExpansion, TooManyItems before anything large is made,."""
+    rules, at = rules_of(config), f"{where}.transform_rules"
     if "script" in config:
-        return _scripted(config, layers, limit, run_starlark, where)
-    rules = config.get("transform_rules", {})
-    at = f"{where}.transform_rules"
-    data = _data(layers)
-    found = _listed(data, rules, limit, where) if isinstance(data, list) else _combined(config, rules, data, layers, limit, at)
+        found = _scripted(config, layers, limit, run_starlark, where)
+    elif isinstance(data := _data(layers), list):
+        found = _listed(data, rules, limit, where)
+    else:
+        found = _combined(config, rules, data, layers, limit, at)
     if mappings := rules.get("field_mappings"):
         found = _mapped(found, mappings, layers, f"{at}.field_mappings")
     if given := rules.get("conditions"):
@@ -42,6 +45,11 @@ def rows(config: Mapping[str, Any], layers: Layers, *, limit: int, run_starlark:
         found = [values for values in found if any(holds(values) for holds in either)]
     _validated(found, rules.get("validation") or {}, f"{at}.validation")
     return found
+
+
+def rules_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    beside = {name: config[name] for name in BESIDE if name in config}
+    return {**beside, **config.get("transform_rules", {})}
 
 
 def combined_names(config: Mapping[str, Any]) -> dict[str, Any]:

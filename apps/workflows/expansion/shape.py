@@ -22,7 +22,7 @@ OF_TYPE = {
     "array": (),
     "matrix": ("include", "exclude"),
     "zip": ("mode", "default"),
-    "custom": ("transform_rules", "script"),
+    "custom": ("transform_rules", "script", *custom.BESIDE),
 }
 CONFIG_KEYS = frozenset(COMMON).union(*OF_TYPE.values())
 OUTER_ONLY = ("output_format", "process_array_output", "merge_strategy", "max_parallel", "fail_fast", "continue_on_error")
@@ -53,7 +53,7 @@ def item_variables(config: Mapping[str, Any], document: Mapping[str, Any]) -> se
         if "transform_rules" not in config or isinstance(data, list):
             return None
         combined = custom.combined_names(config)
-        names = {*combined, *(config["transform_rules"].get("field_mappings") or ())}
+        names = {*combined, *(custom.rules_of(config).get("field_mappings") or ())}
         names |= {name for name in (data or ()) if name not in combined.values()}
     if inner := config.get("nested"):
         below = item_variables(inner, document)
@@ -87,7 +87,7 @@ def reads(config: Mapping[str, Any], document: Mapping[str, Any]) -> set[str]:
     if kind(config) == "custom":
         given += custom.combined_names(config).values()
         paths.add("data")
-        for source in (config.get("transform_rules", {}).get("field_mappings") or {}).values():
+        for source in (custom.rules_of(config).get("field_mappings") or {}).values():
             paths |= {one.name for one in templates.compile(source if "{" in source else f"{{{source}}}").placeholders}
     paths |= {path for source in given if isinstance(path := source.get("path") if isinstance(source, Mapping) else source, str)}
     found = paths | {path.partition(".")[0] for path in paths}
@@ -209,8 +209,9 @@ def _custom(config: dict[str, Any], where: str) -> Iterator[Problem]:
         message = "needs transform_rules or script" + (", not both" if ways else "")
         yield Problem(field=where, code="required", message=message)
         return
-    at = f"{where}.{ways[0]}"
-    given = config[ways[0]]
+    at, given = f"{where}.{ways[0]}", config[ways[0]]
+    beside = {name: config[name] for name in custom.BESIDE if name in config}
+    yield from _rules(beside, where)
     if ways[0] == "script":
         if not isinstance(given, str) or not given.strip() or len(given) > MAX_SCRIPT:
             message = f"must be Starlark that defines expand(data), at most {MAX_SCRIPT} characters"
@@ -219,6 +220,12 @@ def _custom(config: dict[str, Any], where: str) -> Iterator[Problem]:
     if not isinstance(given, dict):
         yield Problem(field=at, code="wrong_type", message="must be an object")
         return
+    yield from _rules(given, at)
+    for name in beside.keys() & given.keys():
+        yield Problem(field=f"{where}.{name}", code="twice", message="stands in transform_rules too")
+
+
+def _rules(given: dict[str, Any], at: str) -> Iterator[Problem]:
     for name in given:
         if name not in custom.RULES:
             near = templates.near_names(name, custom.RULES)

@@ -26,6 +26,9 @@ def test_a_script_makes_the_items() -> None:
     assert made == [{"first": "Ann", "second": "Bo"}, {"first": "Ann", "second": "Cy"}, {"first": "Bo", "second": "Cy"}]
     assert expand("def expand(data):\n    return data", [1, 2]) == [{"item": 1}, {"item": 2}]
     assert expand("def expand(data):\n    return []", {}) == []
+    assert expand("def expand(data):\n    return data", [1, 2], conditions={"item": ">1"}, field_mappings={"n": "no {item}"}) == [
+        {"item": 2, "n": "no 2"}
+    ]
 
 
 def test_it_is_given_the_arrays_of_the_mapping_when_there_is_one() -> None:

@@ -267,6 +267,15 @@ def test_field_mappings_conditions_and_validation_come_in_this_order() -> None:
         values(custom(SALES, **rules))
 
 
+def test_rules_may_stand_beside_transform_rules_as_the_specification_draws_them() -> None:
+    document = custom(SALES, combine={"region": "regions"})
+    document["expansion_config"] |= {"field_mappings": {"code": "region.code"}, "conditions": {"code": "!=XX"}}
+    assert [one["code"] for one in values(document)] == ["US", "EU"]
+    document["expansion_config"] |= {"validation": {"code": "US"}}
+    with pytest.raises(BadExpansion, match="item 2 is not valid: code is EU"):
+        values(document)
+
+
 def test_a_list_as_data_is_walked_and_filtered_by_its_fields() -> None:
     rows = [{"region": "US", "year": 2020}, {"region": "EU", "year": 2023}]
     assert values(custom(rows, filter={"year": ">2021"})) == [{"region": "EU", "year": 2023}]
@@ -412,6 +421,8 @@ def test_good_configs_have_no_problems(document: dict[str, Any]) -> None:
         ({"type": "custom", "transform_rules": {"filter": {"a": {"$where": "1"}}}}, "at.transform_rules.filter.a", "no operator"),
         ({"type": "custom", "transform_rules": {"filter": {"a": {"$gt": []}}}}, "at.transform_rules.filter.a", "number or a text"),
         ({"type": "custom", "transform_rules": {"filter": {"a": {"$regex": "("}}}}, "at.transform_rules.filter.a", "RE2"),
+        ({"type": "custom", "conditions": [1], "transform_rules": {}}, "at.conditions[0]", "{path: test}"),
+        ({"type": "custom", "conditions": {}, "transform_rules": {"conditions": {}}}, "at.conditions", "in transform_rules too"),
         ({"type": "custom", "transform_rules": {"conditions": [1]}}, "at.transform_rules.conditions[0]", "{path: test}"),
         ({"type": "custom", "transform_rules": {"field_mappings": {"a": "{b"}}}, "at.transform_rules.field_mappings.a", "no placeholder"),
     ],

@@ -109,7 +109,8 @@ def test_an_item_goes_before_the_context() -> None:
 
 
 def test_a_context_key_with_a_point_in_it_can_be_named() -> None:
-    assert templates.render("{report.pdf_summary}", {"report.pdf_summary": "good"}) == "good"
+    assert templates.render("{report.pdf_summary}", {"report.pdf_summary": "good", "report": {}}) == "good"
+    assert templates.render("{ann@x.org_summary}", {"ann@x.org_summary": "good"}) == "good"
 
 
 def test_a_small_template_cannot_become_a_huge_text() -> None:
