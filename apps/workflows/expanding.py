@@ -80,7 +80,7 @@ class _Plan:
             return error
         wanted = {name for one in template.placeholders for name in (one.path[0], one.name)}
         if task.expansion_config is not None:
-            wanted |= set(expansion.sources(task.expansion_config, {**task.data, **(row.override or {})}))
+            wanted |= expansion.reads(task.expansion_config, task.expansion_data)
         return cls(task=task, template=template, wanted=frozenset(wanted))
 
     def carry_out(self, row: Step, node: NodeSpec, context: Mapping[str, Any], *, limited: bool) -> Prepared:
@@ -88,16 +88,17 @@ class _Plan:
         if self.task.expansion_config is None:
             items: Sequence[ExpandedItem] = (ExpandedItem(0, "", "", {}),)
         else:
-            made = expansion.expand(self.task.expansion_config, data, context, limit=LIMITS.items, run_starlark=_run_starlark)
+            document = {"input": {**self.task.input, **(row.override or {})}, **data}
+            made = expansion.expand(self.task.expansion_config, document, context, limit=LIMITS.items, run_starlark=_run_starlark)
             items = made.items
         render = self.template if self.template.placeholders or row.override else None
         return Prepared(row=row, node=node, items=items, render=render, layers=(data, context), limited=limited)
 
 
-def _run_starlark(config: Mapping[str, Any], data: Any) -> Any:
+def _run_starlark(script: str, data: Any) -> Any:
     from apps.dsl import expanding as starlark  # a sandbox is loaded only by those who ask for one
 
-    return starlark.run(config["script"], data)
+    return starlark.run(script, data)
 
 
 def item_rows(one: Prepared, size: int, start: int = 0, stop: int | None = None) -> Iterator[Item]:
