@@ -13,8 +13,8 @@ from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, RequireRole
 from apps.tasks import shapes
 from apps.tasks.api import docs_operating as docs
-from apps.tasks.api.bodies import Body
 from apps.tasks.api.dead_letters import letters_shown
+from apps.tasks.bodies import Body
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.models import BulkAction
 from apps.tasks.operating import bulk_actions, bulk_verbs

@@ -13,7 +13,7 @@ from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
 from apps.tasks import shapes
 from apps.tasks.api import docs_operating as docs
-from apps.tasks.api.bodies import Body
+from apps.tasks.bodies import Body
 from apps.tasks.listing import HEAVY, DeadLetterQuery
 from apps.tasks.models import DeadLetter, Task
 from apps.tasks.operating import dead_letters

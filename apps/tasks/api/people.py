@@ -17,8 +17,9 @@ from apps.core.http import answer, optional_object, read_object
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from apps.tasks import deciding, shapes
 from apps.tasks.api import docs
-from apps.tasks.api.bodies import Body, reason_of
+from apps.tasks.api.bodies import reason_of
 from apps.tasks.api.tasks import TaskView
+from apps.tasks.bodies import Body
 from apps.tasks.models import Task
 from apps.tasks.parser import SUBJECT_ID
 from apps.tasks.people import Identity

@@ -14,7 +14,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, Problem
 from apps.orgs.audit import record
 from apps.orgs.models import Change
-from apps.tasks.api.bodies import Body
+from apps.tasks.bodies import Body
 from apps.tasks.entries import TaskEntry
 from apps.tasks.models import Schedule, ScheduleFiring
 from apps.tasks.models_scheduling import NAME

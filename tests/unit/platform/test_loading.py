@@ -1,0 +1,46 @@
+"""What a process loads is what it uses: eleven of them start on two cores."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jobplatform.env import BASE_DIR
+
+WEB = {"rest_framework.serializers", "drf_spectacular.openapi", "apps.tasks.admin", "apps.core.http", "jobplatform.urls"}
+SERVERS_NOT_USED = {"pymongo", "django_mongodb_backend", "psycopg"}
+CLIENTS_NOT_USED = {"httpcore", "opentelemetry.sdk.trace", "requests"}
+
+WORKER = """
+import jobplatform.celery, jobplatform.management.commands.worker
+jobplatform.celery.app.loader.import_default_modules()
+import workers.listener
+assert "workers.dispatch" in sys.modules
+"""
+FLOWER = "import jobplatform.flower; jobplatform.flower.viewer()"
+UP = "import jobplatform.management.commands.up"
+
+
+@pytest.mark.parametrize(
+    ("source", "forbidden"),
+    [
+        pytest.param(WORKER, WEB | SERVERS_NOT_USED | CLIENTS_NOT_USED | {"celery.bin.celery"}, id="workers and listener"),
+        pytest.param(FLOWER, {"apps.tasks", "workers.dispatch", "celery.bin.celery", "django.contrib.admin"}, id="flower"),
+        pytest.param(UP, {"apps.tasks", "django.contrib.admin", "rest_framework"}, id="up"),
+    ],
+)
+def test_a_process_does_not_load_what_it_never_uses(source, forbidden, tmp_path):
+    loads = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{source}\nprint(*sys.modules)"],
+        cwd=BASE_DIR,
+        env={
+            "PYTHONPATH": f"{BASE_DIR}/sdk:{BASE_DIR}",
+            "DJANGO_SETTINGS_MODULE": "jobplatform.settings",
+            "JOBPLATFORM_DATA": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loads.returncode == 0, loads.stderr
+    assert forbidden & set(loads.stdout.split()) == set()
