@@ -7,7 +7,9 @@ import time
 from datetime import timedelta
 
 import pytest
+from celery import signals
 
+import workers.dispatch
 from apps.agents.market.floor import floor
 from apps.agents.market.records import Auction, Bid
 from apps.agents.presence import PresenceBoard
@@ -130,6 +132,30 @@ def test_an_auction_ends_at_its_deadline_and_what_comes_later_is_kept_and_ignore
     [bid] = Bid.objects.filter(outcome="ignored")
     assert (bid.agent, bid.why, bid.auction_id) == ("bo", "late: the auction was closed", auction.id)
     assert task("t1").head_agent_subject_id == "ada"
+
+
+def test_bids_that_came_too_late_are_kept_when_the_worker_stops(crowd, queued, dispatch):
+    go = asyncio.Event()
+
+    class Late(Raw):
+        async def say(self):
+            await go.wait()
+            return b'{"price": 0}'
+
+    crowd.hire("ada", bidder=asks(10))
+    crowd.hire("bo", bidder=Late())
+    queued("t1")
+    dispatch()
+    crowd._loop.call_soon_threadsafe(go.set)
+    until = time.monotonic() + 10
+    while not floor()._late and time.monotonic() < until:
+        crowd.wire.wait_up(0.1)
+    assert not Bid.objects.filter(outcome="ignored").exists()
+    assert workers.dispatch  # its signals are connected
+    signals.worker_shutdown.send(sender=None)
+    assert Bid.objects.get(outcome="ignored").why == "late: the auction was closed"
+    signals.worker_process_shutdown.send(sender=None)
+    assert Bid.objects.filter(outcome="ignored").count() == 1
 
 
 def test_when_the_winner_declines_the_runner_up_gets_it_without_another_auction(crowd, queued, dispatch):
