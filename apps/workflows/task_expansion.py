@@ -35,7 +35,7 @@ class TaskExpansion:
         self, task_data: Mapping[str, Any], expansion_config: Mapping[str, Any], context: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """One task per item, of any type of expansion: `key` and `name` end in the item's identifier, templates are
-        rendered, `item` holds index, identifier and values. Raises BadExpansion and TemplateError."""
+        rendered, `expanded_from` says of what it was made. Raises BadExpansion and TemplateError."""
         made = expansion.expand(expansion_config, task_data, context, limit=self._limit, run_starlark=self._run_starlark)
         return [self._task(task_data, context, item) for item in made.items]
 
@@ -82,5 +82,10 @@ class TaskExpansion:
             if "key" in task:
                 task["key"] = f"{task['key']}_{item.identifier}"
             task["name"] = f"{task.get('name') or task_data.get('key') or 'task'} {item.name_suffix}"
-            task["item"] = {"index": item.index, "identifier": item.identifier, "values": item.values}
+            task["expanded_from"] = {
+                "base_task_id": task_data.get("task_id") or task_data.get("key") or "",
+                "sequence_num": item.index + 1,
+                "identifier": item.identifier,
+                "item_data": item.values,
+            }
         return task

@@ -1,4 +1,4 @@
-"""The map from the specification to its tests names tests that exist, and every test named after the specification is in it."""
+"""The maps from the specifications to their tests name tests that exist, and every test named after the specification is in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "spec-map.md").read_text()
+PAGE = "\n".join(page.read_text() for page in sorted((ROOT / "docs").glob("spec-map*.md")))
 NAMED = sorted(set(re.findall(r"`(tests/[^`]+\.py)::(\w+)`", PAGE)))
 
 

@@ -30,8 +30,33 @@ def test_a_task_becomes_one_task_per_item() -> None:
     assert (alice["key"], alice["name"]) == ("review_Alice", "Review Alice")
     assert alice["message_template"] == "Review Alice (admin) for Acme"
     assert bob["input"] == {"user": REVIEW["users"][1]}
-    assert bob["item"] == {"index": 1, "identifier": "Bob", "values": {"user": REVIEW["users"][1]}}
     assert "expansion_config" not in alice
+
+
+def test_each_task_says_what_it_was_made_of() -> None:
+    _, bob = TaskExpansion().expand_task(REVIEW, {"company": "Acme"})
+    assert bob["expanded_from"] == {
+        "base_task_id": "review",
+        "sequence_num": 2,
+        "identifier": "Bob",
+        "item_data": {"user": REVIEW["users"][1]},
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"type": "array", "array_mapping": {"x": [1, 2]}},
+        {"type": "zip", "array_mapping": {"x": [1, 2], "y": [3, 4]}},
+        {"type": "matrix", "array_mapping": {"x": [1, 2]}},
+        {"type": "custom", "transform_rules": {"combine": {"x": [1, 2]}}},
+        {"type": "custom", "script": "expand(data) is elsewhere"},
+    ],
+)
+def test_every_type_renders_its_templates(config: dict[str, object]) -> None:
+    expansion = TaskExpansion(run_starlark=lambda script, data: [{"x": 1}, {"x": 2}])
+    made = expansion.expand_task({"key": "a", "message_template": "{x} of {city}", "expansion_config": config}, {"city": "Oslo"})
+    assert [task["message_template"] for task in made] == ["1 of Oslo", "2 of Oslo"]
 
 
 def test_a_task_without_expansion_stays_one_and_is_rendered() -> None:
