@@ -30,6 +30,7 @@ from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_policies import PolicyCalls
+from jobplatform_sdk.client_sessions import SessionMethods
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
 from jobplatform_sdk.client_values import HistoryItem, Inbox, Json, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
@@ -37,7 +38,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods):
+class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods, SessionMethods):
     def __init__(
         self,
         url: str | None = None,

@@ -27,6 +27,7 @@ from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_policies import PolicyCalls
+from jobplatform_sdk.client_sessions import AsyncSessionMethods
 from jobplatform_sdk.client_streams import Following
 from jobplatform_sdk.client_values import HistoryItem, Inbox, Json, Submission, Task, TaskEvent, Verdict
 from jobplatform_sdk.version import VERSION
@@ -34,7 +35,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class AsyncClient(AdminCalls, PolicyCalls, Operating, Explaining, AsyncAgentMethods):
+class AsyncClient(AdminCalls, PolicyCalls, Operating, Explaining, AsyncAgentMethods, AsyncSessionMethods):
     def __init__(
         self,
         url: str | None = None,

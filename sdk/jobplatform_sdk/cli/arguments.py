@@ -11,6 +11,7 @@ from typing import Any
 from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
 from jobplatform_sdk.cli.agents import AGENTS_MORE, agent_arguments
 from jobplatform_sdk.cli.arguments_operating import operating
+from jobplatform_sdk.cli.arguments_sessions import SESSIONS_MORE, session_arguments
 from jobplatform_sdk.cli.explaining import (
     CONFIG_MORE,
     EXPLAIN_MORE,
@@ -40,6 +41,7 @@ Examples:
   jobctl schedule create nightly --goal "Tidy up" --intent "every night" --cron "30 2 * * *"
   jobctl dead
   jobctl act cancel --prefix test- --dry-run
+  jobctl sessions run session.yaml
 
 With --json the output is for programs: one JSON document, or one per line where there are many, and nothing else.
 Exit status: 0 fine, 1 a task did not complete, 2 wrong usage, 3 the platform said no, 4 it could not be reached.
@@ -204,6 +206,7 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("verdict", choices=("accept", "reject", "send_back"))
     verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
+    session_arguments(add("sessions", "sessions of task groups: run, watch, look, steer", SESSIONS_MORE), _new, _common, seconds)
     agent_arguments(add("agents", "agents: who is there, pause, drain, invite, revoke", AGENTS_MORE))
     add("inbox", "what you have to do and to decide", INBOX_MORE)
     operating(add, moment, instant, _new, _common)

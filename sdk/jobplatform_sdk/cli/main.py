@@ -18,6 +18,7 @@ from jobplatform_sdk.cli import (
     policies,
     queueing,
     scheduling,
+    sessions,
     submitting,
     watching,
 )
@@ -56,6 +57,7 @@ COMMANDS = {
     "pause": queueing.pause,
     "resume": queueing.resume,
     "agents": agents.agents,
+    "sessions": sessions.sessions,
 }
 
 LASTING = {"bulk", "watch"}
@@ -68,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments.parser(COMMANDS).parse_args(argv)
     screen = Screen(json=options.json)
     try:
-        if options.command in LASTING:
+        lasting = options.command in LASTING or (options.command == "sessions" and options.verb in ("run", "watch"))
+        if lasting:
             with Client(options.url, options.api_key, patience=BRIEF) as client:
                 next(client.tasks(limit=1), None)
         # Who enrols has no key yet: the token stands in its place.
         api_key = getattr(options, "token", None) or options.api_key
-        with Client(options.url, api_key, patience=PATIENT if options.command in LASTING else BRIEF) as client:
+        with Client(options.url, api_key, patience=PATIENT if lasting else BRIEF) as client:
             return options.run(options, client, screen)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain while closing standard output; so it gets another.

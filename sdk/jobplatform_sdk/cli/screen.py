@@ -29,6 +29,8 @@ COLOURS = {
     "awaiting_approval": "yellow", "awaiting_assignment": "yellow", "assigned": "cyan", "dispatched": "cyan", "running": "cyan",
     "awaiting_verification": "yellow",
     "completed": "green", "failed": "bold red", "rejected": "red", "cancelled": "magenta", "expired": "red", "invalid": "bold red",
+    "waiting": "dim", "pending": "dim", "expanding": "cyan", "retrying": "yellow", "paused": "yellow", "skipped": "dim",
+    "timed_out": "bold red",
 }  # fmt: skip
 
 
