@@ -26,6 +26,7 @@ urlpatterns = [
     path("", include("apps.tasks.urls")),
     path("", include("apps.people.urls")),
     path("", include("apps.webhooks.urls")),
+    path("", include("apps.workflows.urls")),
     path("", include("apps.workflows.context_urls")),
     path("", include("apps.dsl.urls")),
 ]

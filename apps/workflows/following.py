@@ -106,7 +106,7 @@ class Follower:
         return found
 
     def _row(self) -> Session:
-        row = Session.objects.filter(pk=self._key).defer("document", "result").first()
+        row = Session.objects.filter(pk=self._key).defer("document").first()
         if row is None:
             raise store.UnknownSession(key=self._key)
         return row

@@ -7,14 +7,11 @@ does.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from apps.core import redis
-
-log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 AWAY_SECONDS = 1.0
@@ -73,6 +70,8 @@ class _Ear:
                             self._wake(str(message["data"]))
                 return
             except redis.RedisDown as error:
+                if self._nobody():
+                    return
                 redis.log_away(error)
                 threading.Event().wait(AWAY_SECONDS)
 
