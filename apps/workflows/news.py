@@ -69,7 +69,7 @@ class _Ear:
                         if message is not None:
                             self._wake(str(message["data"]))
                 return
-            except redis.RedisDown as error:
+            except (*redis.RedisDown, ValueError) as error:  # ValueError: the pool was closed while we were reading
                 if self._nobody():
                     return
                 redis.log_away(error)

@@ -138,17 +138,15 @@ def _plan(plan: dict[str, Any], screen: Screen) -> int:
         screen.document(plan)
         return Exit.FINE
     rows = []
-    for node in plan.get("nodes", []):
-        depth = str(node.get("path", "")).count(".")
-        count = node.get("items")
-        names = ", ".join(map(str, node.get("names") or []))
+    for step in sorted(plan.get("steps", []), key=lambda step: step.get("level", 0)):
+        count, after = step.get("items"), step.get("known_after") or []
+        waits = [*step.get("dependencies", []), *(f"{one} (optional)" for one in step.get("optional_dependencies", []))]
+        names = ", ".join(map(str, step.get("names") or [])) if count != 1 else ""
         rows.append((
-            f"{'  ' * depth}{node.get('name') or node.get('path')}", str(node.get("executor") or node.get("kind") or ""),
-            "" if node.get("kind") == "group" else "?" if count is None else f"{count:,}",
-            ", ".join(map(str, [*(node.get("needs") or []), *(f"{one} (optional)" for one in node.get("wants") or [])])),
-            str(node.get("because") or names),
+            str(step.get("level", "")), str(step["path"]), str(step.get("agent_class") or step.get("executor") or ""),
+            "?" if count is None else f"{count:,}", ", ".join(map(str, waits)), f"known after {', '.join(after)}" if after else names,
         ))  # fmt: skip
-    screen.table(("STEP", "BY", "ITEMS", "AFTER", ""), rows, flexible="", shorten=("STEP", "AFTER"))
+    screen.table(("LEVEL", "STEP", "BY", "ITEMS", "AFTER", ""), rows, flexible="", shorten=("STEP", "AFTER"))
     critical = plan.get("critical_path") or []
     if critical:
         screen.line(Text("longest way: ", style="dim") + Text(clean(" → ".join(map(str, critical)))))

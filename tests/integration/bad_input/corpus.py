@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from apps.core.http import LIMITS, Limits
+
 MB = 1024 * 1024
 MEDIA = ("text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx", "")
 
@@ -34,8 +36,9 @@ def nested(depth: int) -> Any:
     return value
 
 
-def bodies(valid: dict[str, Any], carry: Callable[[Any], dict[str, Any]]) -> Iterator[Bad]:
-    """`valid` is a good body of the endpoint; `carry(x)` is a good body that holds the free value x somewhere."""
+def bodies(valid: dict[str, Any], carry: Callable[[Any], dict[str, Any]], limits: Limits = LIMITS) -> Iterator[Bad]:
+    """`valid` is a good body of the endpoint; `carry(x)` is a good body that holds the free value x somewhere; `limits`
+    are what the endpoint reads with."""
     good = json.dumps(valid).encode()
     text = json.dumps(carry("MARK"))
 
@@ -73,15 +76,15 @@ def bodies(valid: dict[str, Any], carry: Callable[[Any], dict[str, Any]]) -> Ite
     yield Bad(kind="media", name="other charset", body=good, content_type="application/json; charset=utf-16")
     yield Bad(kind="media", name="gzip bomb", body=gzip.compress(b"[" * 20 * MB), headers={"Content-Encoding": "gzip"})
     yield Bad(kind="media", name="gzip", body=gzip.compress(good), headers={"Content-Encoding": "gzip"})
-    yield Bad(kind="size", name="2 MB of spaces", body=b" " * 2 * MB + good)
-    yield Bad(kind="size", name="2 MB in a string", body=holding(json.dumps("x" * 2 * MB)))
+    yield Bad(kind="size", name="spaces beyond the limit", body=b" " * (limits.body + MB) + good)
+    yield Bad(kind="size", name="a string beyond the limit", body=holding(json.dumps("x" * (limits.body + MB))))
     yield Bad(kind="size", name="said to be 2 GB", body=good, headers={"Content-Length": str(2**31)})
     for name, value in {
-        "depth 40": nested(40),
-        "1,001 keys": {f"k{n}": n for n in range(1001)},
-        "string over 64 kB": "x" * (64 * 1024 + 1),
-        "key over 64 kB": {"x" * (64 * 1024 + 1): 1},
-        "10,001 items": [0] * 10_001,
+        "too deep": nested(limits.depth + 8),
+        "a key too many": {f"k{n}": n for n in range(limits.keys + 1)},
+        "a string too long": "x" * (limits.string + 1),
+        "a key too long": {"x" * (limits.string + 1): 1},
+        "an item too many": [0] * (limits.items + 1),
         "NUL": "a\0b",
     }.items():
         yield Bad(kind="limits", name=name, body=json.dumps(carry(value)).encode())

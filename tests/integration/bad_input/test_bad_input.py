@@ -12,11 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apps.core.http import LIMITS, Limits
 from apps.dsl.models import PolicyRun
 from apps.orgs.models import OrgConfigParameter
 from apps.roles.models import Role, SubjectRole
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task, Transition
 from apps.webhooks.models import Endpoint as Webhook
+from apps.workflows.api.reading import DOCUMENT
+from apps.workflows.models import Session
 from apps.workflows.models_context import ContextDocument
 from jobplatform.env import BASE_DIR
 from tests.factories import NOON, bearer, make_entry, make_key, make_task
@@ -37,6 +40,7 @@ class Endpoint:
     kinds: dict[str, set[int]] = field(default_factory=lambda: KINDS)
     optional: bool = False
     """No body at all is fine."""
+    limits: Limits = LIMITS
 
 
 def submission(**fields: Any) -> dict[str, Any]:
@@ -48,6 +52,10 @@ def sub_task(**fields: Any) -> dict[str, Any]:
         "sub_task_id": "s1", "task_id": "held", "sub_task_goal": "g", "sub_task_intent": "i", "sub_task_priority_value": 0,
         "parent_subject_ids": ["ada"], **fields,
     }  # fmt: skip
+
+
+def session(**fields: Any) -> dict[str, Any]:
+    return {"session_id": "new", "tasks": [{"key": "only", "message_template": "Do it"}], **fields}
 
 
 ENDPOINTS = {
@@ -180,6 +188,25 @@ ENDPOINTS = {
                 ("approve", {}), ("reject", {}), ("assign", {"subject_id": "ada"}), ("verify", {"verdict": "accept"}),
             )
         ),
+        Endpoint(
+            path="/api/v1/sessions",
+            valid=session,
+            carry=lambda value: session(context={"free": value}),
+            limits=DOCUMENT,
+        ),
+        *(
+            Endpoint(
+                path=f"/api/v1/sessions/held/{verb}", valid=lambda: {"reason": "x"}, carry=lambda value: {"reason": value}, optional=True,
+                role="submitter" if verb == "cancel" else "operator",
+            )
+            for verb in ("cancel", "retry")
+        ),
+        Endpoint(
+            path="/api/v1/sessions/held/rerun",
+            valid=lambda: {"step": "main.only"},
+            carry=lambda value: {"step": value},
+            role="operator",
+        ),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/api/v1/context/notes",
@@ -245,7 +272,7 @@ class Door:
         return body
 
     def _rows(self) -> list[Any]:
-        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction, ContextDocument)
+        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction, ContextDocument, Session)
         counts = [model.objects.count() for model in kept]
         return [*counts, *Task.objects.values_list("status", "reason")]
 
@@ -260,7 +287,7 @@ def door(client, db, redis) -> Callable[[str], Door]:
 def test_a_bad_body_is_refused(door, path, kind):
     endpoint = ENDPOINTS[path]
     at = door(endpoint.role)
-    for bad in bodies(endpoint.valid(), endpoint.carry):
+    for bad in bodies(endpoint.valid(), endpoint.carry, endpoint.limits):
         if bad.kind == kind and (bad.body or not endpoint.optional):
             at.expect(bad.name, at.post(path, bad.body, bad.content_type, **bad.headers), endpoint.kinds[kind])
     assert at.wrong == {}
