@@ -92,7 +92,7 @@ def data_dir() -> Path:
 def choose_data_dir(argv: Sequence[str]) -> None:
     """`manage.py up|doctor --data DIR`: settings depend on it, so it is looked at before they load."""
     if argv[1:2] and argv[1] in {"up", "doctor"}:
-        for option, value in zip(argv[2:], [*argv[3:], ""], strict=True):
+        for option, value in zip(argv[2:], [*argv[3:], ""], strict=False):
             name, _, joined = option.partition("=")
             if name == "--data" and (chosen := joined or value):
                 os.environ["JOBPLATFORM_DATA"] = str(Path(chosen).expanduser().resolve())

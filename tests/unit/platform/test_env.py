@@ -45,6 +45,7 @@ def test_what_a_dead_platform_left_is_not_believed(data, monkeypatch, content):
         (["manage.py", "doctor", "--json", "--data=here"], "here"),
         (["manage.py", "loaddata", "--data", "here"], None),
         (["manage.py", "up", "--data"], None),
+        (["manage.py", "doctor"], None),
     ],
 )
 def test_the_data_directory_of_up_and_doctor_is_known_before_settings_load(monkeypatch, tmp_path, argv, chosen):
