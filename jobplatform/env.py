@@ -52,6 +52,12 @@ VARIABLES = (
     Variable(name="VECTOR_STORE", default="", meaning="vector search: empty: embedded; postgresql://… pgvector; mongodb://… $vectorSearch"),
     Variable(name="TEXT_EMBEDDER", default="apps.workflows.embedding_hashing.HashingEmbedder", meaning="class that makes vectors of text"),
     Variable(name="TASK_PROCESSORS", default="", meaning="modules with the TaskProcessors that workers may run, with commas"),
+    Variable(name="EVENT_TRANSPORTS", default="", meaning="where sessions are taken as events and results told: redis, nats, kafka"),
+    Variable(name="EVENT_ORGS", default="", meaning="orgs whose sessions events may start and whose results are told; * for all"),
+    Variable(name="KAFKA_BOOTSTRAP_SERVERS", default="127.0.0.1:9092", meaning="Kafka's brokers, host:port with commas"),
+    Variable(name="KAFKA_GROUP", default="jobplatform", meaning="Kafka consumer group of the listeners"),
+    Variable(name="KAFKA_TOPIC_PREFIX", default="", meaning="in front of the names of Kafka topics"),
+    Variable(name="KAFKA_OPTIONS", default="{}", meaning="further settings of librdkafka, as JSON: security.protocol and the like"),
     Variable(name="FAILPOINTS", default="", meaning="for tests of faults: where a process kills itself, as name:kill@n; never set it"),
     Variable(name="FAILPOINTS_ONCE", default="", meaning="a directory by which each failpoint fires in one process only"),
     Variable(name="OUTBOUND_CA_FILE", default="", meaning="PEM file of further authorities to trust in calls to users' addresses"),
@@ -77,6 +83,17 @@ def number(name: str, default: int) -> int:
         return int(raw) if raw else default
     except ValueError:
         raise SystemExit(f"{name} must be a whole number, not {raw!r}") from None
+
+
+def strings(name: str) -> dict[str, str]:
+    """A JSON object of strings."""
+    try:
+        found = json.loads(text(name) or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise SystemExit(f"{name} must be a JSON object of strings") from None
+    return found
 
 
 def csv(name: str, default: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 Reports come from JetStream and are acknowledged only after the database has them; a copy that dies in between leaves them
 to the next, and applying them twice is harmless. Heartbeats are plain messages: one that is lost is followed by another.
+Sessions that are asked for by event come in here too, when the operator names a transport (docs/events.md).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from apps.messaging.envelope import AgentReport, BadReport, parse_report
 from apps.tasks.executor import wake
 from apps.tasks.results import ReportDesk
 from apps.tasks.sweeper import Listening
+from apps.workflows import agency_events
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +55,13 @@ class Listener:
         pulse.start()
         consumer = PullConsumer(subjects.REPORTS, subjects.LISTENER)
         desk = ReportDesk()
+        agency_events.listen()
         mark_ready()
         try:
             self._loop(lambda: self._apply(consumer, desk))
         finally:
             self.stopping.set()
+            agency_events.reset()
             subscription.close()
             pulse.join(timeout=5)
 

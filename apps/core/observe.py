@@ -175,6 +175,10 @@ WEBHOOK_ENDED = Counter(
 WEBHOOKS_PENDING = Gauge(
     name="jobplatform_webhook_deliveries_pending", unit="deliveries", meaning="webhook deliveries that are due or wait for their next try",
     labels=(("org", ORG),))
+EVENTS = Counter(
+    name="jobplatform_events_total", unit="events", meaning="events of sessions that came in or went out, and what became of them",
+    labels=(("transport", "redis, nats, kafka or none (from within)"),
+            ("outcome", "handled, failed (by a handler), retried (something was away), malformed, refused, forwarded or lost")))
 AUDIT_ROWS = Counter(
     name="jobplatform_audit_rows_total", unit="rows", meaning="lines added to the audit trail",
     labels=(("kind", "a kind of change"),))  # fmt: skip

@@ -30,7 +30,7 @@ from apps.core import bulk
 from apps.core.errors import Invalid, Problem, Unavailable
 from apps.workflows.models_context import ContextValue, ContextWrite
 
-SUBMITTED = "submitted"
+SUBMITTED = "session"
 """The writer of what the session began with; every other writer is a step."""
 KEY_MAX = 512
 VALUE_MAX = 64 * 1024 * 1024
