@@ -17,7 +17,8 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
     from apps.webhooks import derive
-    from apps.workflows import away
+    from apps.workflows import agency_events, away
+    from apps.workflows.events import SessionEnded
 
     return (
         (KeyMade, book.welcome),
@@ -29,6 +30,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksMoved, derive.heard),
         (TasksMoved, away.heard),
         (TasksProgressed, arrivals.announce_progress),
+        (SessionEnded, agency_events.session_ended),
         (TasksMoved, sub_tasks.parts_moved),
         (TasksProgressed, sub_tasks.parts_progressed),
     )

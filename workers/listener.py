@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from django.conf import settings
 from django.db import close_old_connections
 from django.db.utils import DatabaseError, InterfaceError
 
@@ -26,7 +27,6 @@ from apps.messaging.envelope import AgentReport, BadReport, parse_report
 from apps.tasks.executor import wake
 from apps.tasks.results import ReportDesk
 from apps.tasks.sweeper import Listening
-from apps.workflows import agency_events
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,13 @@ class Listener:
         pulse.start()
         consumer = PullConsumer(subjects.REPORTS, subjects.LISTENER)
         desk = ReportDesk()
-        agency_events.listen()
+        stop_events = _take_events()
         mark_ready()
         try:
             self._loop(lambda: self._apply(consumer, desk))
         finally:
             self.stopping.set()
-            agency_events.reset()
+            stop_events()
             subscription.close()
             pulse.join(timeout=5)
 
@@ -112,6 +112,16 @@ class Listener:
             return
         if self._ear.hear(beat, now=now):
             wake(now=now)
+
+
+def _take_events() -> Callable[[], None]:
+    """Sessions by event, when the operator names a transport; what ends that."""
+    if not settings.EVENT_TRANSPORTS:
+        return lambda: None
+    from apps.workflows import agency_events
+
+    agency_events.listen()
+    return agency_events.reset
 
 
 def _read(messages: Iterable[Message]) -> Iterable[AgentReport]:

@@ -24,8 +24,7 @@ from apps.core import clock, observe
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Invalid, PlatformError, Problem, Unauthenticated
 from apps.orgs import keys
-from apps.orgs.access import OPERATOR, ORG_ADMIN, SUBMITTER
-from apps.orgs.models import Org
+from apps.orgs.models import ApiKey, Org
 from apps.workflows.event_manager import GROUP_STATE_UPDATE, Event, EventManager
 from apps.workflows.transports import NATS, configured
 
@@ -41,7 +40,8 @@ KNOWN = {"key", "action", "data", "context", "org_id", "authorization"}
 KEY_MAX = 180
 RESULT_MAX = 900_000
 """bytes of an answer; NATS and Kafka take 1 MB unless they are told otherwise. Results that are longer are to be fetched."""
-MAY = {SUBMITTER, OPERATOR, ORG_ADMIN}
+SUBMITTER = ApiKey.Role.SUBMITTER.value
+MAY = {SUBMITTER, ApiKey.Role.OPERATOR.value, ApiKey.Role.ORG_ADMIN.value}
 
 
 class NotOfThisOrg(Unauthenticated):

@@ -7,6 +7,7 @@ import queue
 import orjson
 import pytest
 
+from apps.core import events
 from apps.core import redis as redis_door
 from apps.core.errors import Conflict, Invalid, Missing, Problem, Unavailable
 from apps.messaging.connection import wire
@@ -14,9 +15,10 @@ from apps.orgs.models import Org
 from apps.workflows import agency_events
 from apps.workflows.agency_events import ACTION_TOPIC, RESULT_MAX, RESULT_TOPIC, AgencyActions
 from apps.workflows.event_manager import Event, EventManager
+from apps.workflows.events import SessionEnded
 from apps.workflows.transports import nats as on_nats
 from apps.workflows.transports import redis as on_redis
-from tests.factories import make_key, make_org
+from tests.factories import NOON, make_key, make_org
 
 PATIENCE = 10.0
 DOCUMENT = {"tasks": [{"key": "a", "agent_class": "noop"}]}
@@ -190,6 +192,36 @@ def test_the_end_of_a_session_is_told_and_what_is_too_long_is_to_be_fetched(acti
     assert (long["event"], long["status"], long["partial"], long["reason"]) == ("final", "failed", True, "b failed")
     assert (long["results"], long["fetch"]) == (None, "/api/v1/sessions/s1/results")
     assert long["omitted_bytes"] > RESULT_MAX and len(orjson.dumps(long)) < 1000
+
+
+def test_real_sessions_come_of_it(db, redis, settings, manager):
+    """The platform's own sessions behind the same face: born, refused with every problem, asked for, cancelled, told of."""
+    settings.EVENT_ORGS = ["acme"]
+    make_org("acme")
+    actions = AgencyActions(manager)
+    document = {"tasks": [{"key": "a", "message_template": "Say {word}", "executor": "agent"}], "context": {"word": "hello"}}
+    for _ in range(2):
+        actions.receive(_from("acme", data=document))
+    actions.receive(_from("acme", key="s2", data={"tasks": [{"key": "a", "dependencies": ["b"]}]}))
+    actions.receive(_from("acme", action="results", data=None))
+    actions.receive(_from("acme", action="cancel", data=None))
+    session_ended = SessionEnded(
+        key="acme/s1", org_id="acme", session_id="s1", status="cancelled", partial=True, reason="enough", run=1, at=NOON
+    )
+    settings.EVENT_TRANSPORTS = ["redis"]
+    agency_events.reset()
+    heard: queue.Queue = queue.Queue()
+    ear = on_redis.RedisTransport()
+    ear.subscribe([RESULT_TOPIC], heard.put).wait_in_force(PATIENCE)
+    events.publish(session_ended)
+    told = orjson.loads(heard.get(timeout=PATIENCE).payload)
+    ear.close()
+    agency_events.reset()
+    assert [(one["event"], one.get("repeated")) for one in manager.told[:2]] == [("accepted", False), ("accepted", True)]
+    assert (manager.told[2]["event"], manager.told[2]["key"]) == ("refused", "s2")
+    assert any("dependencies" in problem["field"] for problem in manager.told[2]["errors"])
+    assert [one["event"] for one in manager.told[3:]] == ["partial", "accepted"]
+    assert (told["event"], told["status"], told["session_id"], told["reason"]) == ("final", "cancelled", "s1", "enough")
 
 
 def test_nothing_is_listened_to_unless_the_operator_says_so(settings):
