@@ -219,7 +219,8 @@ class _Reading:
             if name in raw:
                 fields.text(length=length)(raw[name], f"{at}.{name}", problems)
         task, settings = read_task(raw, key=draft.key, where=at, given=self.given, processors=self.processors, problems=problems)
-        draft.is_step, draft.result_keys = True, task.result_keys
+        # A node whose key is wrong or taken has been told of; its result key would only say it again.
+        draft.is_step, draft.result_keys = True, () if "?" in draft.path else task.result_keys
         self.tasks[draft.path], self.settings[draft.path] = task, settings
         self.drafts.append(draft)
 

@@ -1,4 +1,8 @@
-"""One seed, one session in bad weather:  `python -m tests.unit.workflows.simulate SEED [FAULT]` replays it."""
+"""One seed, one session in bad weather.
+
+    python -m tests.unit.workflows.simulate SEED [FAULT]     replays it
+    python -m tests.unit.workflows.simulate FIRST LAST       many, until one fails
+"""
 
 from __future__ import annotations
 
@@ -51,8 +55,16 @@ def interfere(world: World, rng: random.Random) -> None:
 def main() -> None:
     from tests.unit.workflows.faults import FAULTS
 
-    seed, fault = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
-    world = simulate(seed, FAULTS[fault] if fault else None)
+    seed, more = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
+    if more.isdigit():
+        for one in range(seed, int(more)):
+            try:
+                simulate(one)
+            except AssertionError as found:
+                sys.exit(f"seed {one}: {found}\nreplay: python -m tests.unit.workflows.simulate {one}")
+        print(f"{int(more) - seed} seeds, nothing found")
+        return
+    world = simulate(seed, FAULTS[more] if more else None)
     print(f"seed {seed}: {world.store.session.status.value}")
     for path, node in world.store.nodes.items():
         print(f"  {path:24} {node.status.value}{' (partial)' if node.partial else ''}")

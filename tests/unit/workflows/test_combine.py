@@ -21,7 +21,7 @@ MISSING = [{"index": 1, "identifier": "Bob", "status": "failed", "reason": "no a
 
 
 def test_merge_collects_the_results_in_item_order_and_says_what_is_missing() -> None:
-    (key, merged), = combine.combine("merge", ["review"], ENDED).items()
+    ((key, merged),) = combine.combine("merge", ["review"], ENDED).items()
     assert key == "review"
     assert merged["results"] == [ALICE.result, CAROL.result]
     assert merged["summary"] == "2 of 3 items completed; missing: Bob (failed)."
