@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.core.ordered_json import OrderedJSON
 from apps.workflows.models_context import ContextDocument, ContextValue, ContextVector, ContextWrite
 from apps.workflows.states import ItemStatus, SessionStatus, StepStatus
 
@@ -55,7 +56,7 @@ class Session(models.Model):
     status = models.CharField(max_length=16, choices=[(s.value, s.value) for s in SessionStatus])
     reason = models.TextField(blank=True, default="", help_text="why it is in this status")
     partial = models.BooleanField(default=False, help_text="completed, though something in it did not")
-    document = models.JSONField(help_text="as submitted")
+    document = OrderedJSON(help_text="as submitted, its keys in their order: they order what tasks expand to")
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the document: idempotency")
     submitter = models.JSONField(default=dict, help_text="who submitted it: subject_id, key_id, role, name")
     run = models.IntegerField(default=1, help_text="rises when an ended session is taken up again")

