@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from django.core.management import call_command
 
 from jobplatform.env import BASE_DIR
 
@@ -44,3 +45,8 @@ def test_a_process_does_not_load_what_it_never_uses(source, forbidden, tmp_path)
     )
     assert loads.returncode == 0, loads.stderr
     assert forbidden & set(loads.stdout.split()) == set()
+
+
+def test_djangos_checks_find_nothing():
+    # No worker runs them at its start.
+    call_command("check", fail_level="WARNING")
