@@ -32,6 +32,9 @@ from packaging.version import Version
 from apps.core import redis as redis_door
 from apps.dsl.engine import SandboxNotStarted, engine
 from apps.dsl.models import PolicyScript
+from apps.workflows.embedding import embedder
+from apps.workflows.transports import KAFKA, configured
+from apps.workflows.vectors import VectorsAway, index
 from jobplatform import env
 from jobplatform.embedded import servers
 from jobplatform.embedded.health import HttpAnswers
@@ -294,6 +297,38 @@ def sandbox() -> Iterator[Finding]:
     yield ok(f"policy sandbox starts; it gives up: {', '.join(given_up) or 'nothing on this system'}")
 
 
+def events() -> Iterator[Finding]:
+    """What sessions are asked for by, besides HTTP; Redis and NATS themselves are looked at above."""
+    if not settings.EVENT_TRANSPORTS:
+        return
+    try:
+        transports = configured()
+    except (ValueError, ImportError) as error:
+        yield fail(str(error), "correct EVENT_TRANSPORTS, or install what it names")
+        return
+    if not settings.EVENT_ORGS:
+        yield warn("EVENT_ORGS is empty: no event is taken and no result told", "name the orgs, or *")
+    for transport in transports:
+        if transport.name == KAFKA and not transport.healthy():
+            yield fail(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS} does not answer", "start it, or correct KAFKA_BOOTSTRAP_SERVERS")
+        else:
+            yield ok(f"events on {transport.name}")
+        transport.close()
+
+
+def vectors() -> Iterator[Finding]:
+    try:
+        dims = embedder().dims
+        index().ensure(dims)
+    except (ValueError, ImportError, AttributeError) as error:
+        yield fail(f"vector search cannot be set up: {error}", "correct VECTOR_STORE and TEXT_EMBEDDER")
+    except VectorsAway as error:
+        yield fail(str(error), "start it, or correct VECTOR_STORE; PostgreSQL needs its extension pgvector")
+    else:
+        where = without_password(settings.VECTOR_STORE) or "embedded"
+        yield ok(f"vector search: {where}, {dims} dimensions by {settings.TEXT_EMBEDDER}")
+
+
 def without_password(url: str) -> str:
     parts = urlsplit(url)
     if "@" not in parts.netloc:
@@ -324,4 +359,6 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
     broker,
     policies,
     sandbox,
+    events,
+    vectors,
 )

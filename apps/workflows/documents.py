@@ -11,14 +11,13 @@ Every call is of one org. A document without a text or a vector is not found by 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import orjson
-from django.db import IntegrityError
 from django.db.models import Count
 
 from apps.core import bulk
@@ -146,7 +145,8 @@ class Documents:
             raise CollectionFull(collection=collection)
         # Vectors first: one without its document is not found, a document without its vector would not be either, for good.
         self._vectorize(collection, drafts)
-        return {key for key, row in rows.items() if self._store(row)}
+        self._store(rows, there)
+        return rows.keys() - there
 
     def delete(self, collection: str, key: str) -> None:
         """Raises NoSuchDocument."""
@@ -228,19 +228,12 @@ class Documents:
             updated_by=by,
         )
 
-    def _store(self, row: ContextDocument) -> bool:
-        """Whether it is new."""
-        fields = {name: getattr(row, name) for name in ("body", "text", "updated_at", "updated_by")}
-        if ContextDocument.objects.filter(pk=row.pk).update(**fields):
-            return False
-        try:
-            with bulk.atomic(ContextDocument):
-                row.save(force_insert=True)
-        except IntegrityError:
-            # Somebody else made it since we looked; what comes last stays.
-            ContextDocument.objects.filter(pk=row.pk).update(**fields)
-            return False
-        return True
+    def _store(self, rows: Mapping[str, ContextDocument], there: Collection[str]) -> None:
+        # One that somebody else makes meanwhile is left as they made it: of two who put at once, one is the last.
+        bulk.insert_missing([row for key, row in rows.items() if key not in there])
+        for key in there:
+            fields = {name: getattr(rows[key], name) for name in ("body", "text", "updated_at", "updated_by")}
+            ContextDocument.objects.filter(pk=rows[key].pk).update(**fields)
 
     def _vectorize(self, collection: str, drafts: Sequence[Draft]) -> None:
         given = {draft.key: list(draft.vector) for draft in drafts if draft.vector is not None}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-
-import numpy
 
 _WORD = re.compile(r"\w+")
 _TRIGRAM_WEIGHT = 0.3
@@ -25,22 +24,24 @@ class HashingEmbedder:
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> list[float]:
-        vector = numpy.zeros(self.dims)
+        # Plain floats: one by one they are several times faster than numpy's.
+        vector = [0.0] * self.dims
         words = Counter(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
         for word, times in words.items():
-            for place, sign, weight in _places(word, self.dims):
-                vector[place] += sign * weight * times**0.5
-        length = float(numpy.linalg.norm(vector))
-        return (vector / length).tolist() if length else vector.tolist()
+            root = times**0.5
+            for place, weight in _places(word, self.dims):
+                vector[place] += weight * root
+        length = math.hypot(*vector)
+        return [value / length for value in vector] if length else vector
 
 
 @lru_cache(maxsize=20_000)
-def _places(word: str, dims: int) -> tuple[tuple[int, int, float], ...]:
+def _places(word: str, dims: int) -> tuple[tuple[int, float], ...]:
     padded = f"^{word}$"
     grams = [padded[start : start + 3] for start in range(len(padded) - 2)] if len(word) > 2 else []
     return (_place(f"w{word}", dims, 1.0), *(_place(f"g{gram}", dims, _TRIGRAM_WEIGHT) for gram in grams))
 
 
-def _place(feature: str, dims: int, weight: float) -> tuple[int, int, float]:
+def _place(feature: str, dims: int, weight: float) -> tuple[int, float]:
     number = int.from_bytes(hashlib.blake2b(feature.encode(errors="replace"), digest_size=8).digest(), "big")
-    return (number >> 1) % dims, 1 if number & 1 else -1, weight
+    return (number >> 1) % dims, weight if number & 1 else -weight

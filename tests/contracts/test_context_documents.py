@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from apps.core.errors import Invalid
 from apps.roles.filters import BadFilter
@@ -83,6 +85,13 @@ def test_vectors_are_made_again(acme):
     assert acme.search("notes", "boiler") == []
     assert acme.reindex("notes") == 3
     assert len(acme.search("notes", "boiler")) == 3
+    ContextVector.objects.all().delete()
+    make_org("acme")
+    said = StringIO()
+    call_command("reindex_context", stdout=said)
+    assert (said.getvalue(), len(acme.search("notes", "boiler"))) == ("acme/notes: 3 vectors\n", 3)
+    with pytest.raises(CommandError):
+        call_command("reindex_context", org="nowhere")
 
 
 def test_pages_hold_all_once_in_the_order_of_keys(acme):

@@ -163,3 +163,16 @@ def test_the_exit_status_is_one_when_something_fails(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == [{"check": "redis", "level": "fail", "fact": "gone", "mend": "start it"}]
     monkeypatch.setattr(command, "examine", lambda: [Finding(check="redis", fact="there")])
     call_command("doctor")
+
+
+def test_transports_of_events_and_vector_search_are_looked_at(settings):
+    assert list(doctor.events()) == []
+    assert facts(doctor.vectors())[Level.OK] == [f"vector search: embedded, 384 dimensions by {settings.TEXT_EMBEDDER}"]
+    settings.EVENT_TRANSPORTS, settings.KAFKA_BOOTSTRAP_SERVERS = ["redis", "kafka"], f"127.0.0.1:{free_port()}"
+    found = facts(doctor.events())
+    assert found[Level.OK] == ["events on redis"]
+    assert "EVENT_ORGS is empty" in found[Level.WARN][0] and "does not answer" in found[Level.FAIL][0]
+    settings.EVENT_TRANSPORTS = ["pigeon"]
+    assert "pigeon" in facts(doctor.events())[Level.FAIL][0]
+    for settings.VECTOR_STORE in ("redis://x", f"postgresql://127.0.0.1:{free_port()}/x"):
+        assert len(facts(doctor.vectors())[Level.FAIL]) == 1
