@@ -52,7 +52,7 @@ def finish(*, session_key: str, path: str, **_newer: Any) -> None:
 
 def _look(session_key: str, paths: Sequence[str]) -> None:
     try:
-        work.advance(session_key, paths)
+        work.advance(session_key, paths, stopping=lambda: _stopping)
     except UnknownSession:
         return
     except redis.RedisDown as error:
@@ -62,7 +62,7 @@ def _look(session_key: str, paths: Sequence[str]) -> None:
 @shared_task(name=Work.ITEMS_ENDED, ignore_result=True)
 def items_ended(*, task_keys: Sequence[str], **_newer: Any) -> None:
     try:
-        work.items_ended(task_keys)
+        work.items_ended(task_keys, stopping=lambda: _stopping)
     except redis.RedisDown as error:
         redis.log_away(error)
 

@@ -7,7 +7,7 @@ to write. It answers which changes won. The stores' own ways are in `bulk_sql` a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from django.db.models.base import ModelState
 from apps.core import bulk_sql
 from apps.core.bulk_values import Change, Shape
 
-__all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new"]
+__all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "scan"]
 
 
 def atomic(model: type[models.Model]) -> AbstractContextManager[None]:
@@ -128,6 +128,15 @@ def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[st
         row._state.adding, row._state.db = False, alias
         rows[values[0]] = row
     return rows
+
+
+def scan(model: type[models.Model], fields: Sequence[str], *, order: str, **equal: Any) -> Iterator[tuple[Any, ...]]:
+    """The values of these fields of the rows whose named fields equal what is given, in order."""
+    connection = connections[router.db_for_read(model)]
+    if connection.vendor == "sqlite":
+        yield from bulk_sql.scan(connection, model, fields, order, equal)
+    else:
+        yield from model._default_manager.filter(**equal).order_by(order).values_list(*fields).iterator(chunk_size=2000)
 
 
 def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:

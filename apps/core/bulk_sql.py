@@ -72,6 +72,22 @@ def select(connection: Any, model: type[models.Model], names: Sequence[str], pks
         yield tuple(value if read is None or value is None else read(value) for read, value in zip(reads, row, strict=True))
 
 
+def scan(
+    connection: Any, model: type[models.Model], names: Sequence[str], order: str, equal: dict[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    """SQLite: the values of these fields of the rows that equal these, in the order of a field."""
+    columns = [_column(connection.alias, model, name) for name in names]
+    guards = [_column(connection.alias, model, name) for name in equal]
+    reads = [column.read for column in columns]
+    listed = ", ".join(f'+"{column.name}"' for column in columns)
+    where = " AND ".join(f'"{column.name}" = ?' for column in guards)
+    by = _column(connection.alias, model, order).name
+    statement = f'SELECT {listed} FROM "{model._meta.db_table}" WHERE {where} ORDER BY "{by}"'  # noqa: S608 - as above
+    values = [value if guard.prepare is None else guard.prepare(value) for guard, value in zip(guards, equal.values(), strict=True)]
+    for row in _run(connection, statement, values):
+        yield tuple(value if read is None or value is None else read(value) for read, value in zip(reads, row, strict=True))
+
+
 def _run(connection: Any, statement: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":

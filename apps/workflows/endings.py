@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Count
 
-from apps.core import events
+from apps.core import bulk, events
 from apps.core.failpoint import failpoint
 from apps.tasks.models import Task
 from apps.tasks.states import TERMINAL, TaskStatus
@@ -90,8 +90,7 @@ def results_of(node: NodeSpec, row: Step, counted: Counts) -> tuple[dict[str, An
 def outcomes(row: Step) -> list[Ended]:
     """Every item of this run as it ended, in order."""
     names = ("index", "identifier", "status", "result", "reason", "started_at", "finished_at")
-    found = Item.objects.filter(step_run=row.step_run).order_by("index").values_list(*names)
-    return [Ended(*values) for values in found.iterator(chunk_size=READ)]
+    return [Ended(*values) for values in bulk.scan(Item, names, order="index", step_run=row.step_run)]
 
 
 def missing_of(row: Step, counted: Counts) -> list[dict[str, Any]]:

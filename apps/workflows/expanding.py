@@ -22,7 +22,7 @@ from apps.workflows.spec import LIMITS, NodeSpec, SessionSpec, TaskSpec
 from apps.workflows.states import ITEM_FAILED, ItemStatus
 from apps.workflows.store import item_id
 
-CHUNKS_AIMED_AT = 32
+CHUNKS_AIMED_AT = 16
 CHUNK_MAX = 500
 BATCH = 1000
 """Rows in one write."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.core import bulk, clock
 from apps.core.failpoint import failpoint
@@ -30,8 +30,23 @@ LOOK_SECONDS = 0.05
 """Between items, so long after the last look: is the work still wanted?"""
 DEATHS_MAX = 3
 """So many workers may die of one item."""
+CHUNK_FIELDS = ("session_key", "org_id", "step_id", "step_run", "number", "size", "executor", "status", "fence", "lease_until", "deaths")
 OPEN = [status.value for status in ITEM_OPEN]
 CLAIMABLE = [ChunkStatus.SENT.value, ChunkStatus.WAITING.value, ChunkStatus.RUNNING.value]
+
+
+class Work(NamedTuple):
+    """An item, as far as doing it needs."""
+
+    id: str
+    index: int
+    attempt: int
+    identifier: str
+    name: str
+    input: dict[str, Any]
+
+
+ITEM_FIELDS = Work._fields
 
 
 @dataclass(kw_only=True)
@@ -41,7 +56,7 @@ class Claim:
     chunk: Chunk
     session: Session
     step: Step
-    items: list[Item]
+    items: list[Work]
     lost: bool = False
     failed: int = 0
     completed: int = 0
@@ -51,7 +66,7 @@ class Claim:
 def claim(chunk_id: str, *, now: datetime) -> Claim | None:
     """None: somebody else has it, it is done, or it is no longer wanted."""
     with bulk.atomic(Chunk):
-        chunk = Chunk.objects.filter(pk=chunk_id).first()
+        chunk = bulk.load(Chunk, [chunk_id], CHUNK_FIELDS).get(chunk_id)
         if chunk is None or chunk.status not in CLAIMABLE:
             return None
         if chunk.status == ChunkStatus.RUNNING and chunk.lease_until and chunk.lease_until > now:
@@ -67,14 +82,15 @@ def claim(chunk_id: str, *, now: datetime) -> Claim | None:
             "status": ChunkStatus.RUNNING.value, "fence": fence, "deaths": deaths % DEATHS_MAX, "lease_until": now + LEASE,
         }  # fmt: skip
         guards = {"status": chunk.status, "fence": chunk.fence}
-        if not Chunk.objects.filter(pk=chunk.pk, **guards).update(**fields, updated_at=now):
+        if not bulk.compare_and_set(Chunk, [bulk.Change(pk=chunk.pk, guards=guards, fields={**fields, "updated_at": now})]):
             return None
         chunk.fence, chunk.deaths, chunk.status = fence, deaths, ChunkStatus.RUNNING.value
-        items: list[Item] = []
+        items: list[Work] = []
         if chunk.executor != "agent":
             mine = Item.objects.filter(chunk_id=chunk.pk)
             mine.filter(status__in=OPEN).update(status=ItemStatus.RUNNING.value, fence=fence, started_at=now)
-            items = list(mine.filter(status=ItemStatus.RUNNING.value).order_by("index").defer("result"))
+            rows = bulk.scan(Item, ITEM_FIELDS, order="index", chunk_id=chunk.pk, status=ItemStatus.RUNNING.value)
+            items = [Work(*values) for values in rows]
     failpoint("chunk.claimed")
     return Claim(chunk=chunk, session=session, step=step, items=items)
 
@@ -91,8 +107,9 @@ def _refusal(chunk: Chunk, session: Session, step: Step | None) -> ChunkStatus |
 
 
 def _move(chunk: Chunk, end: ChunkStatus, *, now: datetime) -> bool:
-    found = Chunk.objects.filter(pk=chunk.pk, status=chunk.status, fence=chunk.fence)
-    return bool(found.update(status=end.value, lease_until=None, updated_at=now))
+    guards = {"status": chunk.status, "fence": chunk.fence}
+    fields = {"status": end.value, "lease_until": None, "updated_at": now}
+    return bool(bulk.compare_and_set(Chunk, [bulk.Change(pk=chunk.pk, guards=guards, fields=fields)]))
 
 
 class ChunkRunner:
@@ -100,7 +117,7 @@ class ChunkRunner:
 
     def __init__(self, taken: Claim, task: TaskSpec, *, stopping: Callable[[], bool] = lambda: False) -> None:
         self.taken, self.task, self._stopping = taken, task, stopping
-        self._ended: list[tuple[Item, Outcome, datetime]] = []
+        self._ended: list[tuple[Work, Outcome, datetime]] = []
         self._flushed = self._looked = time.monotonic()
         self._loop: asyncio.Runner | None = None
         self._careful = taken.chunk.deaths > 0
@@ -153,10 +170,10 @@ class ChunkRunner:
             session_key=session.key, session_id=session.session_id, user_id=(session.submitter or {}).get("subject_id", ""), task=self.task
         )
 
-    def _work(self, item: Item) -> WorkItem:
+    def _work(self, item: Work) -> WorkItem:
         given = item.input
         return WorkItem(
-            session_id=self.taken.session.session_id, org_id=item.org_id, path=self.taken.step.path, index=item.index,
+            session_id=self.taken.session.session_id, org_id=self.taken.session.org_id, path=self.taken.step.path, index=item.index,
             attempt=item.attempt, identifier=item.identifier, name=item.name, values=given.get("values") or {},
             input=given.get("input", self.task.input), message=given.get("message", self.task.message_template),
         )  # fmt: skip

@@ -24,24 +24,26 @@ SLICE_SECONDS = 5.0
 """So long a worker goes on with what follows before it takes the next message."""
 
 
-def run_chunk(
-    first: str, *, saved: dict[str, Any] | None, stopping: Callable[[], bool] = lambda: False, worker: bool = True
-) -> bool:
+def never() -> bool:
+    return False
+
+
+def run_chunk(first: str, *, saved: dict[str, Any] | None, stopping: Callable[[], bool] = never) -> bool:
     """True when the chunk is out with agents: its chord, if any, is told later. `saved`: what the chord needs to hear."""
+    is_away, sendings = _one(first, saved, stopping)
+    _go_on(sendings, stopping)
+    return is_away
+
+
+def _go_on(sendings: list[Sending], stopping: Callable[[], bool]) -> None:
+    """Send what may run, but do one of it here, and one of what follows from that, for a while."""
     until = time.monotonic() + SLICE_SECONDS
-    is_away = False
-    pending: list[tuple[str, dict[str, Any] | None]] = [(first, saved)]
-    while pending:
-        chunk, chord = pending.pop()
-        gone, sendings = _one(chunk, chord, stopping)
-        is_away = is_away or (gone and chunk == first)
+    while sendings:
         own = None
-        if worker and not stopping() and time.monotonic() < until:
+        if not stopping() and time.monotonic() < until:
             own, sendings = _take_one(sendings)
         canvas.send(sendings)
-        if own:
-            pending.append((own, None))
-    return is_away
+        sendings = _one(own, None, stopping)[1] if own else []
 
 
 def _one(chunk: str, saved: dict[str, Any] | None, stopping: Callable[[], bool]) -> tuple[bool, list[Sending]]:
@@ -107,17 +109,17 @@ def look(session_key: str, paths: Collection[str] | None, *, now: datetime) -> l
     return sendings
 
 
-def advance(session_key: str, paths: Sequence[str]) -> None:
+def advance(session_key: str, paths: Sequence[str], *, stopping: Callable[[], bool] = never) -> None:
     now = clock.now()
     session = store.light(session_key)
     if session.status == SessionStatus.RUNNING and not paths:
         limits.release(session, store.spec_of(session), now=now)
-    canvas.send(look(session_key, paths or None, now=now))
+    _go_on(look(session_key, paths or None, now=now), stopping)
 
 
-def items_ended(task_keys: Collection[str]) -> None:
+def items_ended(task_keys: Collection[str], *, stopping: Callable[[], bool] = never) -> None:
     now = clock.now()
-    canvas.send(after(away.ended(task_keys, now=now), now=now))
+    _go_on(after(away.ended(task_keys, now=now), now=now), stopping)
 
 
 def _take_one(sendings: Sequence[Sending]) -> tuple[str | None, list[Sending]]:
