@@ -134,7 +134,8 @@ class ContextStore:
         ContextValue.objects.filter(session_key=session_key).delete()
 
     def _version_by(self, session_key: str, writer: str) -> int | None:
-        return ContextWrite.objects.filter(session_key=session_key, writer=writer).values_list("version", flat=True).first()
+        found = bulk.scan(ContextWrite, ["version"], order="version", session_key=session_key, writer=writer)
+        return next((version for (version,) in found), None)
 
     def _commit(self, session_key: str, version: int, texts: Mapping[str, str], writer: str, digest: str, now: datetime) -> bool:
         """False: somebody else has this version."""

@@ -15,7 +15,7 @@ from typing import Any
 from apps.core import bulk, clock
 from apps.core.errors import PlatformError
 from apps.core.failpoint import failpoint
-from apps.workflows import births, canvas, endings, expanding, limits, news, plan, store
+from apps.workflows import births, canvas, endings, expanding, limits, plan, pulse, store
 from apps.workflows.canvas import Sending
 from apps.workflows.models import Session, Step
 from apps.workflows.spec import ROOT, SessionSpec, TaskSpec
@@ -38,6 +38,8 @@ class Coordinator:
         self.sendings: list[Sending] = []
         self._changed = self._moved = False
         self._release = False
+        self._look_again: set[str] = set()
+        """Of the steps just started: those that may have ended already."""
 
     def advance(self, paths: Collection[str] | None, *, now: datetime) -> list[Sending]:
         """Everything that follows from a change of these nodes (None: of any). Answers what is to be sent now: give it to
@@ -60,7 +62,7 @@ class Coordinator:
         if self._release or any(one for one in self.sendings if limits.limit_of(spec, one.path) is not None):
             limits.release(self.session, spec, now=now)
         if self._changed:
-            news.announce([self.session.key])
+            pulse.tell(self.session.key)
         return self.sendings
 
     def _everything(self) -> set[str]:
@@ -80,6 +82,8 @@ class Coordinator:
             if chosen := [move for move in moves if type(move) is kind]:
                 won = carry_out(spec, reader, snapshot, chosen, now)
                 self._moved = self._moved or bool(won)
+                if kind is plan.Start:
+                    won &= self._look_again
                 touched |= {path for move in chosen if move.path in won for path in plan.touches(spec, move)}
         return touched
 
@@ -178,6 +182,7 @@ class Coordinator:
         sent, changed = starter.start(starts, now=now)
         self.sendings += sent
         self._release = self._release or starter.held_back
+        self._look_again = starter.look_again
         return changed
 
     def _end(
@@ -204,6 +209,8 @@ class Starter:
     def __init__(self, session: Session, spec: SessionSpec, tasks: dict[str, TaskSpec]) -> None:
         self.session, self.spec, self.tasks = session, spec, tasks
         self.held_back = False
+        self.look_again: set[str] = set()
+        """Steps without items, or whose items have been on their way for a while."""
         self._sendings: list[Sending] = []
 
     def start(self, starts: Sequence[StepMove], *, now: datetime) -> tuple[list[Sending], set[str]]:
@@ -253,6 +260,7 @@ class Starter:
             ]
             store.move_steps(ends, actor=ACTOR, session_run=self.session.run, now=now)
         self._sendings += sendings
+        self.look_again |= {one.row.path for one in starts if one.row.path in won and (one not in good or not one.row.total)}
         return won
 
     def _alone(self, start: StepMove, found: Any, now: datetime) -> set[str]:
@@ -261,6 +269,7 @@ class Starter:
         if not store.move_steps([start], actor=ACTOR, session_run=self.session.run, now=now):
             return set()
         failpoint("start.expanding")
+        self.look_again.add(row.path)
         try:
             if found is None:
                 limited = self._limit(row) is not None

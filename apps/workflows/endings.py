@@ -74,8 +74,8 @@ def results_of(node: NodeSpec, row: Step, counted: Counts) -> tuple[dict[str, An
     task = node.task
     assert task is not None
     if not task.expanded:
-        found = Item.objects.filter(step_run=row.step_run, status=ItemStatus.COMPLETED.value).values_list("result", flat=True)[:1]
-        return combine.plain(keys_of(node), found[0] if found else None), ""
+        found = bulk.scan(Item, ["result"], order="index", step_run=row.step_run, status=ItemStatus.COMPLETED.value)
+        return combine.plain(keys_of(node), next((result for (result,) in found), None)), ""
     config = task.expansion_config or {}
     try:
         values = combine.combine(

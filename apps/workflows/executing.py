@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -97,7 +96,7 @@ def clip(text: str) -> str:
 
 @contextmanager
 def _within(seconds: float | None) -> Iterator[None]:
-    """Interrupts Python code on the main thread. What does not let itself be interrupted is ended by `Watch`."""
+    """Interrupts Python code on the main thread. What does not let itself be interrupted is ended by `pulse.Watch`."""
     if not seconds or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,45 +111,3 @@ def _within(seconds: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-class Watch:
-    """Beside the work, on a thread of its own: renews the lease, and ends a process whose item cannot be interrupted.
-
-    A worker that ends this way is started again; its chunk's lease lapses, and another goes on with what is left."""
-
-    GRACE_SECONDS = 15.0
-
-    def __init__(self, renew: Callable[[], bool], every_seconds: float) -> None:
-        self._renew, self._every = renew, every_seconds
-        self._over = threading.Event()
-        self._left: float | None = None
-        self._thread: threading.Thread | None = None
-        self.lost = False
-
-    def item_begins(self, timeout_s: float | None) -> None:
-        self._left = timeout_s + self.GRACE_SECONDS if timeout_s else None
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="chunk-watch", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    def _watch(self) -> None:
-        from django.db import connections
-
-        try:
-            while not self._over.wait(self._every):
-                if self._left is not None:
-                    self._left -= self._every
-                    if self._left <= 0:
-                        log.error("item.cannot_be_interrupted")
-                        os.kill(os.getpid(), signal.SIGKILL)
-                if not self._renew():
-                    self.lost = True
-                    return
-        finally:
-            connections.close_all()

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from apps.core import bulk, clock
 from apps.core.failpoint import failpoint
 from apps.workflows import store
-from apps.workflows.executing import Outcome, Watch, execute
+from apps.workflows.executing import Outcome, execute
 from apps.workflows.models import Chunk, ChunkStatus, Item, Session, Step
 from apps.workflows.processors import TaskProcessor, WorkItem, find
+from apps.workflows.pulse import Watch
 from apps.workflows.spec import TaskSpec
 from apps.workflows.states import ITEM_OPEN, ItemStatus, SessionStatus, StepStatus
 

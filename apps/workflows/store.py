@@ -23,14 +23,15 @@ from apps.workflows.spec import SessionSpec
 from apps.workflows.states import STEP_ENDED, STEP_FAILED, STEP_OPEN, SessionStatus, StepStatus
 
 AT_ONCE = 500
+FEW = 20
 SESSION_LIGHT = (
     "org_id", "session_id", "status", "reason", "partial", "body_hash", "submitter", "run", "priority", "job_space_id", "prepared",
     "compensation", "published", "deadline", "paused_at", "updated_at", "started_at", "finished_at",
 )  # fmt: skip
 """All but what a session carries: document, result, missing, counts."""
 STEP_FIELDS = (
-    "session_key", "org_id", "path", "kind", "parent", "position", "status", "reason", "partial", "run", "attempt", "total", "completed",
-    "failed", "cancelled", "skipped", "timed_out", "override", "busy_until", "retry_at", "deadline", "started_at", "finished_at",
+    "session_key", "org_id", "path", "kind", "parent", "name", "position", "status", "reason", "partial", "run", "attempt", "total",
+    "completed", "failed", "cancelled", "skipped", "timed_out", "override", "busy_until", "retry_at", "deadline", "started_at", "finished_at",
 )  # fmt: skip
 STEP_IS_OPEN = [status.value for status in STEP_OPEN]
 TEXT = 1000
@@ -99,6 +100,14 @@ def counts(step_runs: Sequence[str]) -> dict[str, Counts]:
     return {step_run: Counts(total=sum(of.values()), **of) for step_run, of in found.items()}
 
 
+def _count(step_run: str) -> Counts:
+    """The same of one step with few items: in less time than it takes to say GROUP BY."""
+    found: dict[str, int] = {}
+    for (status,) in bulk.scan(Item, ["status"], order="index", step_run=step_run):
+        found[status] = found.get(status, 0) + 1
+    return Counts(total=sum(found.values()), **found)
+
+
 def row_counts(step: Step) -> Counts:
     """As they were written when the step ended; what is in no column was open."""
     ended = {name: getattr(step, name) for name in ("completed", "failed", "cancelled", "skipped", "timed_out")}
@@ -122,7 +131,10 @@ class StoreReader:
         rows = steps(self.session.key, paths)
         self.rows |= rows
         running = [row for row in rows.values() if row.kind == Step.Kind.STEP and row.status == StepStatus.RUNNING]
-        counted = counts([row.step_run for row in running]) if running else {}
+        few = [row.step_run for row in running if row.total <= FEW]
+        many = [row.step_run for row in running if row.total > FEW]
+        counted = counts(many) if many else {}
+        counted |= {step_run: _count(step_run) for step_run in few} if len(few) <= FEW else counts(few)
         return {
             path: NodeState(
                 status=StepStatus(row.status), run=row.run, attempt=row.attempt, partial=row.partial,

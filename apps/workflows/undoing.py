@@ -14,7 +14,6 @@ from apps.core import bulk
 from apps.core.errors import Conflict
 from apps.workflows import store
 from apps.workflows.canvas import Sending
-from apps.workflows.context import ContextStore
 from apps.workflows.models import Item, Session, Step
 from apps.workflows.spec import SessionSpec, TaskSpec
 from apps.workflows.states import ITEM_OPEN, ItemStatus, StepStatus
@@ -55,19 +54,12 @@ def begin(session: Session, spec: SessionSpec, *, now: datetime) -> int:
         bulk.new(
             Step, id=store.step_id(session.key, row.path + SUFFIX), session_key=session.key, org_id=session.org_id,
             path=row.path + SUFFIX, kind=Step.Kind.COMPENSATION.value, parent=UNDOING, name=f"undo {row.name}"[:200],
-            position=place, status=StepStatus.WAITING.value, override=_told(session, row, spec), updated_at=now,
+            position=place, status=StepStatus.WAITING.value, updated_at=now,
         )
         for place, row in enumerate(done)
     ]  # fmt: skip
     bulk.insert_missing(rows)
     return len(rows)
-
-
-def _told(session: Session, row: Step, spec: SessionSpec) -> dict[str, Any]:
-    """What undoing needs to know of what was done: its inputs, and what it wrote."""
-    task = spec.nodes[row.path].task
-    keys = (task.result_keys if task else ()) or (spec.nodes[row.path].key,)
-    return {"result": dict(ContextStore().read(session.key, keys))}
 
 
 def advance(session: Session, spec: SessionSpec, *, now: datetime) -> list[Sending]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.core import clock
-from apps.workflows import away, canvas, limits, news, store, undoing
+from apps.workflows import away, canvas, limits, pulse, store, undoing
 from apps.workflows.canvas import Sending, chunk_id
 from apps.workflows.coordinator import Coordinator
 from apps.workflows.endings import CHUNK_OPEN
@@ -57,7 +57,7 @@ def _one(chunk: str, saved: dict[str, Any] | None, stopping: Callable[[], bool])
         return False, []
     if taken.chunk.executor == "agent":
         unheard = away.send(taken, task, saved, now=now)
-        news.announce([taken.session.key])
+        pulse.tell(taken.session.key)
         return saved is not None and not unheard, after(unheard, now=now) if unheard else []
     whole = ChunkRunner(taken, task, stopping=stopping).run()
     if not whole and not taken.lost:
@@ -74,7 +74,7 @@ def _after_chunk(taken: Claim, *, in_chord: bool, eager: bool) -> list[Sending]:
     if limited:
         limits.release(taken.session, spec, now=now)
     if not eager and (in_chord or (taken.chunk.size < step.total and _more_of(step))):
-        news.announce([taken.session.key])
+        pulse.tell(taken.session.key)
         return []
     return look(taken.session.key, [step.path], now=now)
 
@@ -105,7 +105,7 @@ def look(session_key: str, paths: Collection[str] | None, *, now: datetime) -> l
         sendings = coordinator.advance(paths, now=now)
     if coordinator.session.compensation == undoing.RUNNING:
         sendings = [*sendings, *undoing.advance(coordinator.session, store.spec_of(coordinator.session), now=now)]
-        news.announce([session_key])
+        pulse.tell(session_key)
     return sendings
 
 

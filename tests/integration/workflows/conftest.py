@@ -91,11 +91,11 @@ class Hand:
 
     def settle(self, *, rounds: int = 60, seconds: float = 30.0) -> None:
         """Deliver and tend until every session has ended and been told."""
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             self.deliver()
             if not Session.objects.filter(published=False).exists() and not Session.objects.filter(compensation="running").exists():
                 return
-            self.tend(seconds)
+            self.tend(seconds * number)
         raise AssertionError(f"it does not end: {list(Step.objects.values_list('path', 'status', 'reason'))}")
 
 
@@ -107,7 +107,11 @@ def hand(transactional_db, redis, monkeypatch, settings) -> Iterator[Hand]:
     found = Hand()
     for name in ("send", "send_many", "send_chord", "part_done", "forget_chord"):
         monkeypatch.setattr(background, name, getattr(found, name))
-    make_org("acme")
+    from apps.dsl.scripts import register
+
+    make_org("acme", approval_dsl_id="approval/yes")
+    source = 'def approve(task):\n    return {"accepted": True, "reason": "fine"}'
+    register(org_id="acme", script_id="approval/yes", hook="approval", source=source, by="tests", now=clock.now(), activate=True)
     yield found
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from apps.core import clock
 from apps.workflows.models import Chunk, Item
 
 pytestmark = pytest.mark.store
+
+
+def bare(variable: str, source: str):
+    """An item for each entry; the result is the bare list of theirs."""
+    return {"type": "array", "array_mapping": {variable: source}, "output_format": "merge", "process_array_output": False}
 
 
 def task(key: str, **more):
@@ -47,3 +55,261 @@ def test_a_fan_makes_one_row_per_item_and_one_write_of_the_context(flow):
 
     assert ContextWrite.objects.filter(writer__endswith="main.fan#1").count() == 1
     assert Chunk.objects.exclude(status="done").count() == 0
+
+
+def test_a_fan_of_agents_is_ordinary_tasks_and_its_end_comes_back_by_news(flow, nats):
+    from apps.tasks.models import Task
+
+    session_id = flow.start(
+        {
+            "context": {"docs": ["a", "b", "c"]},
+            "tasks": [
+                {
+                    "key": "read",
+                    "executor": "agent",
+                    "message_template": "Read {doc}",
+                    "result_keys": ["text"],
+                    "expansion_config": {
+                        "type": "array",
+                        "array_mapping": {"doc": "docs"},
+                        "output_format": "separate",
+                        "identifiers": {"id": "doc"},
+                    },
+                },
+                task("sum", message_template="{a_text} {c_text}", dependencies=["read"]),
+            ],
+        }
+    )
+    flow.hand.deliver()
+    tasks = list(Task.objects.order_by("sequence"))
+    assert [one.goal for one in tasks] == ["Read a", "Read b", "Read c"]
+    assert {one.submitter_subject_id for one in tasks} == {"acme:sam"}
+    ends(tasks)
+    flow.hand.settle()
+    assert flow.status(session_id) == "completed"
+    assert flow.results(session_id)["sum"] == {"message": "done Read a done Read c"}
+
+
+def ends(tasks):
+    """As if agents had done them."""
+    from apps.tasks.models import Task
+    from apps.tasks.states import TaskStatus
+    from apps.tasks.store import Move, TaskStore
+
+    keys, now = [one.key for one in tasks], clock.now()
+    for status in ("assigned", "dispatched", "running", "completed"):
+        moves = [
+            Move(
+                task=row,
+                end=TaskStatus(status),
+                reason="",
+                actor="t",
+                fields={"result": f"done {row.goal}"} if status == "completed" else {},
+            )
+            for row in Task.objects.filter(pk__in=keys)
+        ]
+        TaskStore().move_many(moves, now=now)
+
+
+def test_items_that_fail_are_tried_again_after_the_delay_and_only_those(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                {
+                    "key": "t",
+                    "agent_class": "Fails",
+                    "max_retries": 2,
+                    "retry_delays": [1, 2],
+                    "result_keys": ["t"],
+                    "rows": [1, 2, 3],
+                    "expansion_config": bare("until", "rows"),
+                }
+            ]
+        }
+    )
+    assert flow.status(session_id) == "completed"
+    assert flow.results(session_id)["t"] == [{"attempt": 1}, {"attempt": 2}, {"attempt": 3}]
+    step = flow.sessions.step(flow.principal, session_id, "main.t")
+    assert step["attempt"] == 3 and step["counts"]["completed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "session", "dependent"),
+    [("fail", "failed", "skipped"), ("skip", "completed", "skipped"), ("continue", "completed", "completed")],
+)
+def test_what_a_failure_does_to_others(flow, on_failure, session, dependent):
+    session_id = flow.run(
+        {
+            "tasks": [
+                {"key": "bad", "agent_class": "Fails", "on_failure": on_failure, "result_keys": ["bad"]},
+                task("after", dependencies=["bad"], input={"got": "{bad}"}, result_keys=["after"]),
+            ]
+        }
+    )
+    told = flow.get(session_id)
+    assert (told["status"], flow.status(session_id, "main.after")) == (session, dependent)
+    if on_failure != "fail":
+        assert told["partial"] is True
+    missing = flow.sessions.results(flow.principal, session_id, partial=True)["missing"]
+    assert missing[0]["path"] == "main.bad" and "not yet" in missing[0]["reason"]
+    if on_failure == "continue":
+        assert flow.results(session_id)["after"] == {"got": None}
+
+
+def test_a_cancelled_session_starts_nothing_more_and_stops_its_agents(flow, nats):
+    from apps.tasks.models import Task
+
+    session_id = flow.start({"tasks": [{"key": "a", "executor": "agent", "message_template": "x"}, task("b", dependencies=["a"])]})
+    flow.hand.deliver()
+    assert Task.objects.get().status == "queued"
+    assert flow.sessions.cancel(flow.principal, session_id, now=clock.now())["status"] == "cancelled"
+    flow.hand.settle()
+    assert Task.objects.get().status == "cancelled"
+    assert flow.status(session_id, "main.a") == "cancelled" and flow.status(session_id, "main.b") == "cancelled"
+    assert Item.objects.get().status == "cancelled"
+    flow.sessions.delete(flow.principal, session_id)
+    from apps.workflows.models import Session, SessionEvent, Step
+
+    assert not any(model.objects.exists() for model in (Session, Step, Chunk, Item, SessionEvent))
+
+
+def test_a_paused_session_waits_and_goes_on(flow):
+    session_id = flow.start({"tasks": [task("a"), task("b", dependencies=["a"])]})
+    flow.sessions.pause(flow.principal, session_id, now=clock.now())
+    flow.hand.deliver()
+    flow.hand.tend()
+    flow.hand.deliver()
+    assert flow.status(session_id, "main.a") == "waiting"
+    flow.sessions.resume(flow.principal, session_id, now=clock.now())
+    flow.hand.settle()
+    assert flow.status(session_id) == "completed"
+
+
+def test_retry_from_failed_keeps_what_completed(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                task("a", result_keys=["a"]),
+                {
+                    "key": "t",
+                    "agent_class": "Fails",
+                    "rows": [1, 2],
+                    "dependencies": ["a"],
+                    "continue_on_error": False,
+                    "expansion_config": {"type": "array", "array_mapping": {"until": "rows"}},
+                },
+            ]
+        }
+    )
+    assert flow.status(session_id) == "failed"
+    before = Item.objects.get(step_run__endswith="main.t#1", index=0).finished_at
+    flow.sessions.retry(flow.principal, session_id, now=clock.now())
+    flow.hand.settle()
+    told = flow.get(session_id)
+    assert told["status"] == "completed" and told["run"] == 2
+    assert Item.objects.get(step_run__endswith="main.t#1", index=0).finished_at == before
+    assert flow.sessions.step(flow.principal, session_id, "main.a")["run"] == 1
+
+
+def test_a_rerun_with_other_input_does_all_that_depends_on_it_again(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                task("a", input={"n": 1}, result_keys=["a"]),
+                task("b", message_template="{a.n}", dependencies=["a"], result_keys=["b"]),
+                task("c", result_keys=["c"], input={"x": 1}),
+            ]
+        }
+    )
+    assert flow.results(session_id)["b"] == {"message": 1} or flow.results(session_id)["b"] == {"message": "1"}
+    flow.sessions.rerun(flow.principal, session_id, "main.a", input={"n": 2}, now=clock.now())
+    flow.hand.settle()
+    assert str(flow.results(session_id)["b"]["message"]) == "2"
+    assert flow.sessions.step(flow.principal, session_id, "main.b")["run"] == 2
+    assert flow.sessions.step(flow.principal, session_id, "main.c")["run"] == 1
+
+
+def undo(key):
+    return {"agent_class": "Echo", "input": {"undo": f"{{{key}}}"}}
+
+
+def test_compensation_undoes_completed_steps_the_last_first(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                task("a", compensation=undo("a"), result_keys=["a"]),
+                task("b", dependencies=["a"], compensation=undo("b")),
+                {"key": "bad", "agent_class": "Fails", "dependencies": ["b"]},
+            ],
+            "compensate": True,
+        }
+    )
+    assert flow.status(session_id) == "failed"
+    assert flow.get(session_id)["compensation"] == "completed"
+    rows, _ = flow.sessions.steps(flow.principal, session_id)
+    undone = [row for row in rows if row["kind"] == "compensation"]
+    assert [row["path"] for row in undone] == ["main.b~undo", "main.a~undo"]
+    assert undone[0]["finished_at"] <= undone[1]["started_at"]
+
+
+def test_max_parallel_holds_chunks_back(flow):
+    session_id = flow.start(
+        {
+            "tasks": [
+                task(
+                    "fan",
+                    rows=list(range(9)),
+                    max_parallel=2,
+                    chunk_size=1,
+                    expansion_config={"type": "array", "array_mapping": {"n": "rows"}},
+                )
+            ]
+        }
+    )
+    name, arguments = flow.hand.hints.pop(0)
+    from apps.workflows import canvas, work
+
+    canvas.send(work.look(arguments["session_key"], None, now=clock.now()))
+    assert Chunk.objects.filter(status="sent").count() == 2 and Chunk.objects.filter(status="waiting").count() == 7
+    flow.hand.settle()
+    assert flow.status(session_id) == "completed" and Item.objects.filter(status="completed").count() == 9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lost_doubled_and_shuffled_messages_change_nothing(flow, seed):
+    flow.hand.rng = random.Random(seed)
+    session_id = flow.run(
+        {
+            "context": {"numbers": list(range(40))},
+            "task_groups": [
+                {
+                    "key": "g",
+                    "tasks": [
+                        task("fan", chunk_size=3, expansion_config=bare("n", "numbers")),
+                        {
+                            "key": "l",
+                            "agent_class": "Later",
+                            "dependencies": ["fan"],
+                            "chunk_size": 7,
+                            "expansion_config": bare("m", "fan"),
+                        },
+                    ],
+                },
+                {"key": "h", "dependencies": ["g"], "tasks": [task("end", input={"all": "{l}"}, result_keys=["end"])]},
+            ],
+        }
+    )
+    assert flow.status(session_id) == "completed"
+    assert flow.results(session_id)["end"] == {"all": [{"later": n} for n in range(40)]}
+    from apps.workflows.models_context import ContextWrite
+
+    assert ContextWrite.objects.count() == 4 and Item.objects.count() == 81
+
+
+def test_times_up_for_items_steps_groups_and_sessions(flow):
+    slow = {"key": "s", "agent_class": "Sleeps", "input": {"seconds": 3}, "timeout_s": 0.05}
+    session_id = flow.run({"tasks": [slow]})
+    assert flow.status(session_id, "main.s") == "timed_out" and flow.status(session_id) == "failed"
+    late = flow.start({"timeout_s": 1, "tasks": [{"key": "a", "executor": "agent", "message_template": "x"}]})
+    flow.hand.settle()
+    assert flow.status(late) == "timed_out"
