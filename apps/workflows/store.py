@@ -31,7 +31,8 @@ SESSION_LIGHT = (
 """All but what a session carries: document, result, missing, counts."""
 STEP_FIELDS = (
     "session_key", "org_id", "path", "kind", "parent", "name", "position", "status", "reason", "partial", "run", "attempt", "total",
-    "completed", "failed", "cancelled", "skipped", "timed_out", "override", "busy_until", "retry_at", "deadline", "started_at", "finished_at",
+    "completed", "failed", "cancelled", "skipped", "timed_out", "override", "busy_until", "retry_at", "deadline", "started_at",
+    "finished_at",
 )  # fmt: skip
 STEP_IS_OPEN = [status.value for status in STEP_OPEN]
 TEXT = 1000
