@@ -24,6 +24,7 @@ from apps.core.errors import Problem
 from apps.workflows import templates
 
 MAX_PATTERN = 256
+MAX_TESTS = 64
 Holds = Callable[[Any], bool]
 
 MISSING = object()
@@ -55,8 +56,8 @@ def at(values: Any, path: tuple[str, ...]) -> Any:
 
 def problems(tests: Any, where: str) -> Iterator[Problem]:
     """What is wrong with `{path: test}`."""
-    if not isinstance(tests, dict):
-        yield Problem(field=where, code="wrong_type", message="must be an object of {path: test}")
+    if not isinstance(tests, dict) or len(tests) > MAX_TESTS:
+        yield Problem(field=where, code="wrong_type", message=f"must be an object of at most {MAX_TESTS} {{path: test}}")
         return
     for path, test in tests.items():
         for name, operand in _operators(test):
@@ -102,14 +103,12 @@ def _wrong(name: str, operand: Any) -> str:
 
 def _one(name: str, operand: Any) -> Holds:
     match name:
-        case "$eq":
-            return lambda value: equal(value, operand)
-        case "$ne":
-            return lambda value: not equal(value, operand)
-        case "$in":
-            return lambda value: any(equal(value, one) for one in operand)
-        case "$nin":
-            return lambda value: not any(equal(value, one) for one in operand)
+        case "$eq" | "$ne":
+            wanted, yes = comparable(operand), name == "$eq"
+            return lambda value: (comparable(value) == wanted) is yes
+        case "$in" | "$nin":
+            among, yes = {comparable(one) for one in operand}, name == "$in"
+            return lambda value: (comparable(value) in among) is yes
         case "$exists":
             return lambda value: (value is not MISSING) is operand
         case "$regex":
@@ -119,12 +118,11 @@ def _one(name: str, operand: Any) -> Holds:
             return lambda value: _ordered(_ORDER[name], value, operand)
 
 
-def equal(value: Any, wanted: Any) -> bool:
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    if isinstance(value, (list, dict)) and type(value) is type(wanted):
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == orjson.dumps(wanted, option=orjson.OPT_SORT_KEYS)
-    return value == wanted
+def comparable(value: Any) -> Any:
+    """Equal for equal JSON: 1 equals 1.0 and not true; objects whatever the order of their keys."""
+    if type(value) is str or type(value) is int or type(value) is float or value is None or value is MISSING:
+        return value
+    return (type(value).__name__, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
 
 
 def _ordered(compare: Callable[[Any, Any], bool], value: Any, wanted: Any) -> bool:

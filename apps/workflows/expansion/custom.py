@@ -21,7 +21,7 @@ from typing import Any
 from apps.core.errors import Invalid, Problem
 from apps.workflows import templates
 from apps.workflows.expansion import conditions, sources
-from apps.workflows.expansion.items import BadExpansion, Rows, RunStarlark, TooManyItems
+from apps.workflows.expansion.items import BadExpansion, Rows, RunStarlark, TooManyItems, Work
 from apps.workflows.expansion.sources import Layers
 
 RULES = ("combine", "filter", "field_mappings", "conditions", "validation")
@@ -29,21 +29,24 @@ BESIDE = ("field_mappings", "conditions", "validation")
 """Rules that may as well stand beside `transform_rules`, as the specification draws them."""
 
 
-def rows(config: Mapping[str, Any], layers: Layers, *, limit: int, run_starlark: RunStarlark | None, where: str) -> Rows:
+def rows(config: Mapping[str, Any], layers: Layers, *, limit: int, run_starlark: RunStarlark | None, work: Work, where: str) -> Rows:
     """Raises BadExpansion, TooManyItems before anything large is made,."""
     rules, at = rules_of(config), f"{where}.transform_rules"
     if "script" in config:
         found = _scripted(config, layers, limit, run_starlark, where)
     elif isinstance(data := _data(layers), list):
-        found = _listed(data, rules, limit, where)
+        found = _listed(data, rules, limit, work, where)
     else:
-        found = _combined(config, rules, data, layers, limit, at)
-    if mappings := rules.get("field_mappings"):
+        found = _combined(config, rules, data, layers, limit, work, at)
+    given, mappings, tests = rules.get("conditions") or (), rules.get("field_mappings"), rules.get("validation") or {}
+    either = given if isinstance(given, (list, tuple)) else [given]
+    work.spend(len(found) * (len(mappings or ()) + sum(map(len, either)) + len(tests)), at)
+    if mappings:
         found = _mapped(found, mappings, layers, f"{at}.field_mappings")
-    if given := rules.get("conditions"):
-        either = [conditions.compiled_all(tests) for tests in (given if isinstance(given, list) else [given])]
-        found = [values for values in found if any(holds(values) for holds in either)]
-    _validated(found, rules.get("validation") or {}, f"{at}.validation")
+    if either:
+        ways = [conditions.compiled_all(one) for one in either]
+        found = [values for values in found if any(holds(values) for holds in ways)]
+    _validated(found, tests, f"{at}.validation")
     return found
 
 
@@ -67,16 +70,17 @@ def _data(layers: Layers) -> Any:
     return next((layer["data"] for layer in layers if isinstance(layer.get("data"), (dict, list))), {})
 
 
-def _listed(data: list[Any], rules: Mapping[str, Any], limit: int, where: str) -> Rows:
+def _listed(data: list[Any], rules: Mapping[str, Any], limit: int, work: Work, where: str) -> Rows:
     if len(data) > limit:
         raise TooManyItems.of(where, len(data), limit)
+    work.spend(len(data) * (1 + len(rules.get("filter") or ())), where)
     holds = conditions.compiled_all(rules.get("filter") or {})
     found = [dict(one) if isinstance(one, dict) else {"item": one} for one in data]
     return [values for values in found if holds(values)]
 
 
 def _combined(
-    config: Mapping[str, Any], rules: Mapping[str, Any], data: Mapping[str, Any], layers: Layers, limit: int, at: str
+    config: Mapping[str, Any], rules: Mapping[str, Any], data: Mapping[str, Any], layers: Layers, limit: int, work: Work, at: str
 ) -> Rows:
     combined = combined_names(config)
     layers = (data, *layers)
@@ -90,6 +94,7 @@ def _combined(
         if not isinstance(place.get(name), list):
             near = templates.near_names(name, [*arrays, *rest])
             raise BadExpansion.at(f"{at}.filter.{path}", "unknown_source", f"there is no array {root!r} to filter{near}")
+        work.spend(len(place[name]), f"{at}.filter.{path}")
         place[name] = _filtered(place[name], inner, test)
     total = prod(len(values) for values in arrays.values())
     if total > limit:

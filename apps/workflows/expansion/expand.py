@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from apps.workflows.expansion import array, custom, identifiers, matrix, shape, sources, zipped
-from apps.workflows.expansion.items import DEFAULT_LIMIT, SEPARATE_LIMIT, BadExpansion, Expansion, Rows, RunStarlark, TooManyItems
+from apps.workflows.expansion.items import DEFAULT_LIMIT, SEPARATE_LIMIT, BadExpansion, Expansion, Rows, RunStarlark, TooManyItems, Work
 from apps.workflows.expansion.sources import Layers
 
 MAX_WEIGHT = 256 * 1024 * 1024
@@ -29,7 +29,7 @@ def expand(
     Raises BadExpansion (TooManyItems among them), each problem with its path below `where`.
     """
     _check(config, where)
-    names, rows = _level(config, (data, context), _limit(config, limit), run_starlark, where)
+    names, rows = _Making(run_starlark).level(config, (data, context), _limit(config, limit), where)
     _weigh(rows, where)
     items = identifiers.named(rows, names)
     return Expansion(kind=shape.kind(config), items=items, total=len(items))
@@ -50,7 +50,7 @@ def count(
     plain = not any(config.get(name) for name in ("include", "exclude", "nested"))
     if plain and shape.kind(config) != "custom":
         return _size(config, _arrays(config, layers, where), limit, where)
-    return len(_level(config, layers, limit, run_starlark, where)[1])
+    return len(_Making(run_starlark).level(config, layers, limit, where)[1])
 
 
 def _check(config: Mapping[str, Any], where: str) -> None:
@@ -64,42 +64,49 @@ def _limit(config: Mapping[str, Any], limit: int) -> int:
     return min(limit, config.get("max_items", limit))
 
 
-def _level(
-    config: Mapping[str, Any], layers: Layers, limit: int, run_starlark: RunStarlark | None, where: str
-) -> tuple[list[str], Rows]:
-    """Names (not yet unique) and values of the items of one config, those of `nested` in their place."""
-    kind = shape.kind(config)
-    if kind == "custom":
-        rows = custom.rows(config, layers, limit=limit, run_starlark=run_starlark, where=where)
-    else:
-        arrays = _arrays(config, layers, where)
-        _size(config, arrays, limit, where)
-        made = {"array": lambda: array.rows(arrays), "matrix": lambda: matrix.rows(dict(config), arrays)}
-        rows = made.get(kind, lambda: zipped.rows(dict(config), arrays))()
-        if len(rows) > limit:  # what `include` added
-            raise TooManyItems.of(where, len(rows), limit)
-    called_by = None if kind == "matrix" else custom.combined_names(config) if kind == "custom" else ()
-    names = identifiers.suffixes(rows, config.get("identifiers"), called_by=called_by)
-    if inner := config.get("nested"):
-        return _nested(inner, names, rows, layers, limit, run_starlark, f"{where}.nested")
-    return names, rows
+class _Making:
+    """One expansion: its script, and the work it may still do."""
 
+    def __init__(self, run_starlark: RunStarlark | None) -> None:
+        self.run_starlark, self.work = run_starlark, Work()
 
-def _nested(
-    inner: Mapping[str, Any], names: list[str], rows: Rows, layers: Layers, limit: int, run_starlark: RunStarlark | None, where: str
-) -> tuple[list[str], Rows]:
-    all_names: list[str] = []
-    all_rows: Rows = []
-    for name, values in zip(names, rows, strict=True):
-        try:
-            below, found = _level(inner, (values, *layers), min(limit - len(all_rows), inner.get("max_items", limit)), run_starlark, where)
-        except TooManyItems as error:
-            if len(rows) == 1 or "max_items" in inner:
-                raise
-            raise TooManyItems.of(where, f"more than {limit:,}", limit, "over all items, ") from error
-        all_names += [f"{name}-{one}"[: identifiers.MAX_SHOWN] for one in below]
-        all_rows += [{**values, **one} for one in found]
-    return all_names, all_rows
+    def level(self, config: Mapping[str, Any], layers: Layers, limit: int, where: str) -> tuple[list[str], Rows]:
+        """Names (not yet unique) and values of the items of one config, those of `nested` in their place."""
+        kind = shape.kind(config)
+        self.work.spend(1, where)
+        if kind == "custom":
+            rows = custom.rows(config, layers, limit=limit, run_starlark=self.run_starlark, work=self.work, where=where)
+        else:
+            arrays = _arrays(config, layers, where)
+            _size(config, arrays, limit, where)
+            if kind == "matrix":
+                rows = matrix.rows(config, arrays, self.work, where)
+            else:
+                rows = array.rows(arrays) if kind == "array" else zipped.rows(config, arrays)
+            if len(rows) > limit:  # what `include` added
+                raise TooManyItems.of(where, len(rows), limit)
+        called_by = None if kind == "matrix" else custom.combined_names(config) if kind == "custom" else ()
+        names = identifiers.suffixes(rows, config.get("identifiers"), called_by=called_by)
+        if inner := config.get("nested"):
+            return self.nested(inner, names, rows, layers, limit, f"{where}.nested")
+        return names, rows
+
+    def nested(
+        self, inner: Mapping[str, Any], names: list[str], rows: Rows, layers: Layers, limit: int, where: str
+    ) -> tuple[list[str], Rows]:
+        all_names: list[str] = []
+        all_rows: Rows = []
+        for name, values in zip(names, rows, strict=True):
+            room = min(limit - len(all_rows), inner.get("max_items", limit))
+            try:
+                below, found = self.level(inner, (values, *layers), room, where)
+            except TooManyItems as error:
+                if len(rows) == 1 or "max_items" in inner:
+                    raise
+                raise TooManyItems.of(where, f"more than {limit:,}", limit, "over all items, ") from error
+            all_names += [f"{name}-{one}"[: identifiers.MAX_SHOWN] for one in below]
+            all_rows += [{**values, **one} for one in found]
+        return all_names, all_rows
 
 
 def _arrays(config: Mapping[str, Any], layers: Layers, where: str) -> dict[str, list[Any]]:
@@ -115,7 +122,7 @@ def _size(config: Mapping[str, Any], arrays: dict[str, list[Any]], limit: int, w
         total = matrix.size(arrays)
         because = " × ".join(str(len(values)) for values in arrays.values()) + " = " if len(arrays) > 1 else ""
     else:
-        total = array.size(arrays, f"{where}.array_mapping") if kind == "array" else zipped.size(dict(config), arrays, f"{where}.mode")
+        total = array.size(arrays, f"{where}.array_mapping") if kind == "array" else zipped.size(config, arrays, f"{where}.mode")
         because = ""
     if total > limit:
         raise TooManyItems.of(where, total, limit, because)

@@ -12,6 +12,9 @@ DEFAULT_LIMIT = 100_000
 SEPARATE_LIMIT = 10_000
 """items of `separate`: each one writes context keys of its own"""
 
+MAX_WORK = 1_500_000
+"""elements and items looked at, once per rule: a few seconds at most"""
+
 Rows = list[dict[str, Any]]
 """The values of each item, in order."""
 RunStarlark = Callable[[str, Any], Any]
@@ -35,6 +38,23 @@ class TooManyItems(BadExpansion):
     def of(cls, where: str, total: int | str, limit: int, because: str = "") -> TooManyItems:
         shown = f"{total:,}" if isinstance(total, int) else total
         return cls([Problem(field=where, code="too_many_items", message=f"{because}{shown} items are more than the {limit:,} allowed")])
+
+
+class Work:
+    """What one expansion may look at, over all its levels: rules on many items, or filters that drop what they see, are
+    bounded too, not only the items that remain."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def spend(self, units: int, where: str) -> None:
+        """Raises BadExpansion when it is too much."""
+        self.left -= units
+        if self.left < 0:
+            message = "takes too long to make: fewer rules, or smaller arrays to choose from"
+            raise BadExpansion.at(where, "too_costly", message)
 
 
 class ExpandedItem(NamedTuple):

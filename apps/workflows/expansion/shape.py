@@ -25,7 +25,7 @@ OF_TYPE = {
     "custom": ("transform_rules", "script", *custom.BESIDE),
 }
 CONFIG_KEYS = frozenset(COMMON).union(*OF_TYPE.values())
-OUTER_ONLY = ("output_format", "process_array_output", "merge_strategy", "max_parallel", "fail_fast", "continue_on_error")
+OUTER_ONLY = ("output_format", "process_array_output", "merge_strategy", "max_parallel", "fail_fast", "continue_on_error", "script")
 """What only the outermost config may say."""
 MAX_NESTED = 8
 MAX_NAMES = 64
@@ -234,7 +234,7 @@ def _rules(given: dict[str, Any], at: str) -> Iterator[Problem]:
     yield from _mappings(given.get("field_mappings"), f"{at}.field_mappings")
     for name in ("filter", "conditions", "validation"):
         if name in given:
-            several = name == "conditions" and isinstance(given[name], list)
+            several = name == "conditions" and isinstance(given[name], list) and 1 <= len(given[name]) <= MAX_NAMES
             for index, tests in enumerate(given[name] if several else [given[name]]):
                 yield from conditions.problems(tests, f"{at}.{name}[{index}]" if several else f"{at}.{name}")
 

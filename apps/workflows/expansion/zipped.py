@@ -3,6 +3,7 @@ fills up with `default` (one value, or an object of one per variable; null unles
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -12,7 +13,7 @@ from apps.workflows.expansion.items import Rows
 MODES = ("strict", "shortest", "longest")
 
 
-def size(config: dict[str, Any], arrays: dict[str, list[Any]], where: str) -> int:
+def size(config: Mapping[str, Any], arrays: dict[str, list[Any]], where: str) -> int:
     mode = config.get("mode", "strict")
     if mode == "strict":
         return array.size(arrays, where)
@@ -20,7 +21,7 @@ def size(config: dict[str, Any], arrays: dict[str, list[Any]], where: str) -> in
     return (min if mode == "shortest" else max)(lengths, default=0)
 
 
-def rows(config: dict[str, Any], arrays: dict[str, list[Any]]) -> Rows:
+def rows(config: Mapping[str, Any], arrays: dict[str, list[Any]]) -> Rows:
     if config.get("mode", "strict") != "longest":
         return [dict(zip(arrays, together, strict=True)) for together in zip(*arrays.values(), strict=False)]
     default = config.get("default")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 import tracemalloc
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.workflows import expansion
-from apps.workflows.expansion import BadExpansion, TooManyItems
+from apps.workflows.expansion import BadExpansion, TooManyItems, items
 from apps.workflows.templates import TemplateError
 
 SIMPLE = {
@@ -376,6 +377,31 @@ def test_one_large_value_cannot_be_copied_into_many_items() -> None:
         expanded(document)
 
 
+def test_work_that_leaves_few_items_is_bounded_too(monkeypatch) -> None:
+    monkeypatch.setattr(items, "MAX_WORK", 30_000)
+    context = {"some": list(range(1000)), "few": list(range(10))}
+    matrix = {"type": "matrix", "array_mapping": {"x": "some", "y": "few"}}
+    for config in (
+        {**matrix, "nested": {"type": "custom", "transform_rules": {"combine": {"z": "some"}, "filter": {"some": "<0"}}}},
+        {**matrix, "nested": {"type": "matrix", "array_mapping": {"z": "few"}, "exclude": [{"z": n} for n in range(10)]}},
+        {**matrix, "include": [{f"v{n}": n} for n in range(10)]},
+        {**matrix, "type": "custom", "transform_rules": {"field_mappings": {f"v{n}": "{x}" for n in range(10)}}},
+    ):
+        assert expansion.validate(config) == []
+        with pytest.raises(BadExpansion) as raised:
+            expansion.expand(config, {}, context)
+        assert raised.value.problems[0].code == "too_costly"
+    assert expansion.expand({**matrix, "exclude": [{"x": n} for n in range(10, 1000)]}, {}, context).total == 100
+
+
+def test_a_hundred_thousand_items_take_well_under_a_second() -> None:
+    people = {"people": [{"name": f"n{number}"} for number in range(100_000)]}
+    config = {"type": "array", "array_mapping": {"p": "people"}, "identifiers": {"name": "name"}}
+    began = time.process_time()
+    assert expansion.expand(config, {}, people).total == 100_000
+    assert time.process_time() - began < 2  # 0.3 s on an idle machine
+
+
 # ---- the shape ---------------------------------------------------------------------------------------------
 
 
@@ -405,6 +431,7 @@ def test_good_configs_have_no_problems(document: dict[str, Any]) -> None:
         ({"type": "array", "array_mapping": {"x": "x"}, "identifiers": {"n": 3}}, "at.identifiers.n", "dotted path"),
         ({"type": "array", "array_mapping": {"x": "x"}, "include": []}, "at.include", "not known for type array"),
         ({"type": "array", "array_mapping": {"x": "x"}, "nested": {"type": "zip"}}, "at.nested.array_mapping", "is required"),
+        ({"type": "array", "array_mapping": {"x": "x"}, "nested": {"type": "custom", "script": "x"}}, "at.nested.script", "outermost"),
         (
             {"type": "array", "array_mapping": {"x": "x"}, "nested": {"type": "array", "array_mapping": {"y": "x"}, "fail_fast": True}},
             "at.nested.fail_fast",
@@ -424,6 +451,8 @@ def test_good_configs_have_no_problems(document: dict[str, Any]) -> None:
         ({"type": "custom", "conditions": [1], "transform_rules": {}}, "at.conditions[0]", "{path: test}"),
         ({"type": "custom", "conditions": {}, "transform_rules": {"conditions": {}}}, "at.conditions", "in transform_rules too"),
         ({"type": "custom", "transform_rules": {"conditions": [1]}}, "at.transform_rules.conditions[0]", "{path: test}"),
+        ({"type": "custom", "transform_rules": {"conditions": []}}, "at.transform_rules.conditions", "{path: test}"),
+        ({"type": "custom", "transform_rules": {"filter": {f"a{n}": 1 for n in range(65)}}}, "at.transform_rules.filter", "at most 64"),
         ({"type": "custom", "transform_rules": {"field_mappings": {"a": "{b"}}}, "at.transform_rules.field_mappings.a", "no placeholder"),
     ],
 )
