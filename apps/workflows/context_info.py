@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from apps.core import clock
+from apps.core import clock, ids
 from apps.core.errors import Invalid, Problem
 from apps.roles.documents import subject_json
 from apps.roles.filter_kinds import FLAG, FREE, TEXT, TEXTS
@@ -62,6 +62,8 @@ class ContextInfo:
         at_version: int | None = None,
         documents: Documents | None = None,
     ) -> None:
+        if "/" in org_id:
+            raise ValueError("An org id holds no slash: see of_session.")
         if session_key and not session_key.startswith(f"{org_id}/"):
             raise ValueError("The session is of another org.")
         self.org_id, self.session_key = org_id, session_key
@@ -69,6 +71,10 @@ class ContextInfo:
         self._context_manager = ContextStore()
         self._user_context_manager = documents
         self._context: dict[str, Any] | None = None if context is None else dict(context)
+
+    @classmethod
+    def of_session(cls, session_key: str, **given: Any) -> ContextInfo:
+        return cls(ids.split_task_key(session_key)[0], session_key, **given)
 
     @property
     def context(self) -> dict[str, Any]:

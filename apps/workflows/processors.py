@@ -82,7 +82,7 @@ class TaskProcessor:
         """The session's context and stores. Read when asked for; an item that never asks costs nothing."""
         from apps.workflows.context_info import ContextInfo
 
-        return ContextInfo(self.session_key)
+        return ContextInfo.of_session(self.session_key)
 
     @property
     def result_key(self) -> str:

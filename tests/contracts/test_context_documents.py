@@ -262,3 +262,6 @@ def test_nothing_of_another_org_can_be_reached(info):
     assert not any(queries)
     with pytest.raises(ValueError, match="another org"):
         ContextInfo("umbra", "acme/s1")
+    assert ContextInfo.of_session("acme/s1").context["topic"] == "pumps"
+    with pytest.raises(ValueError, match="slash"):
+        ContextInfo("acme/s1")

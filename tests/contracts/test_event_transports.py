@@ -136,6 +136,20 @@ def test_a_broker_that_comes_back_is_found_again_and_after_closing_nothing_comes
         line.heard.get(timeout=0.3)
 
 
+def test_the_first_event_of_a_process_waits_for_its_connection(nats):
+    from apps.workflows.transports.nats import NatsTransport, subject
+
+    heard: queue.Queue = queue.Queue()
+    connection.wire().wait_up(PATIENCE)
+    other = connection.Wire(nats, name="other", options=connection.platform_credentials().options())
+    other.wait_up(PATIENCE)
+    other.subscribe(subject("acme", "t"), lambda _, payload: heard.put(payload))
+    connection.reset()
+    NatsTransport().publish("t", b"first", key="k", org_id="acme")
+    assert heard.get(timeout=PATIENCE) == b"first"
+    other.close()
+
+
 def _arrives(line: Line, payload: bytes) -> None:
     """Published until it does."""
     until = time.monotonic() + PATIENCE

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 ROOT = "sessions"
 GROUP = "sessions"
+UP_SECONDS = 2.0
 
 
 def subject(org_id: str, topic: str) -> str:
@@ -61,7 +62,8 @@ class NatsTransport:
         return listening
 
     def publish(self, topic: str, payload: bytes, *, key: str, org_id: str) -> None:
-        if not wire().healthy():
+        # The first event of a process may be what makes its connection.
+        if not wire().healthy() and not wire().wait_up(UP_SECONDS):
             raise TransportDown(transport=NATS)
         wire().publish([(subject(org_id, topic), payload)])
 
