@@ -70,13 +70,16 @@ class Follower:
     def _changes(self, row: Session, *, since: datetime | None) -> Iterator[Happening]:
         steps = views.steps(row, self._moving(since))
         session = views.session(row)
-        if session != self._said:
-            self._said = session
-            yield Happening(name="session", data=session)
+        told = [Happening(name="session", data=session)] if session != self._said else []
+        self._said = session
+        if since is None:
+            yield from told
         for step in steps:
             if self._steps.get(step["path"]) != step:
                 self._steps[step["path"]] = step
                 yield Happening(name="step", data=step)
+        if since is not None:
+            yield from told
         for move in self._moves():
             yield Happening(name="move", id=move.id, data=views.event(move))
 

@@ -73,7 +73,7 @@ def _show(news: Iterator[SessionNews], tree: Tree, screen: Screen) -> None:
             screen.document({"event": one.kind, **one.data})
         elif new and one.step is not None and one.step.status != "waiting":
             _step_line(one.step, screen)
-        elif new and one.session is not None and not one.ended:
+        elif new and one.session is not None and not one.session.ended:
             screen.line(one.session.session_id, status_text(one.session.status), one.session.reason)
 
 
@@ -147,7 +147,7 @@ def _plan(plan: dict[str, Any], screen: Screen) -> int:
             "?" if count is None else f"{count:,}", ", ".join(map(str, waits)), f"known after {', '.join(after)}" if after else names,
         ))  # fmt: skip
     screen.table(("LEVEL", "STEP", "BY", "ITEMS", "AFTER", ""), rows, flexible="", shorten=("STEP", "AFTER"))
-    critical = plan.get("critical_path") or []
+    critical = (plan.get("critical_path") or {}).get("steps") or []
     if critical:
         screen.line(Text("longest way: ", style="dim") + Text(clean(" → ".join(map(str, critical)))))
     screen.note("nothing was started")
