@@ -54,12 +54,12 @@ def _status(value: str) -> str:
 
 
 def _bar(percent: int, status: str) -> str:
-    return format_html("<progress class='jp-{}' max='100' value='{}'></progress> {}%", status, percent, percent)
+    return format_html("<progress class='jp-{}' max='100' value='{}'></progress>&nbsp;{}%", status, percent, percent)
 
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    list_display = ("session_id", "org_id", "short_name", "state", "progress", "created_at", "took")
+    list_display = ("short_id", "short_name", "org_id", "state", "progress", "took", "created_at")
     list_filter = ("status", OrgFilter)
     search_fields = ("^session_id", "name")
     search_help_text = "how a session id begins, or words of a name"
@@ -79,6 +79,10 @@ class SessionAdmin(ReadOnlyAdmin):
         rows = super().get_queryset(request)
         listing = request.resolver_match is not None and request.resolver_match.url_name == "workflows_session_changelist"
         return rows.defer("document", "missing") if listing and request.method == "GET" else rows
+
+    @admin.display(description="session", ordering="session_id")
+    def short_id(self, row: Session) -> str:
+        return Truncator(row.session_id).chars(24)
 
     @admin.display(description="name")
     def short_name(self, row: Session) -> str:
