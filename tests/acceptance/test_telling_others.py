@@ -33,18 +33,23 @@ def test_a_completed_task_is_told_to_its_orgs_endpoint_within_moments(make_org, 
         ids = [org.entry()["task_id"] for _ in range(20)]
         org.api.submit_bulk([org.entry(task_id=task_id) for task_id in ids])
         assert org.all_ended(20) == {"completed": 20}
-        got = receiver.wait_for(20, 60.0)
+        # At least once: whoever died between sending and writing that down sends again, with the same id and bytes.
+        wait_until(lambda: len({each.headers["webhook-id"] for each in receiver.got}) >= 20, seconds=60, what="all were told")
+        got = list({each.headers["webhook-id"]: each for each in receiver.got}.values())
         told = [verify_webhook(each.body, each.headers, made["secret"]) for each in got]
         assert sorted(each["data"]["task_id"] for each in told) == sorted(ids)
         assert {each["data"]["agent"] for each in told} == {"ada"} and {each["type"] for each in told} == {"task.completed"}
-        assert len({each.headers["webhook-id"] for each in got}) == 20
 
         def logged() -> bool:
             return {each["state"] for each in ann.webhook_deliveries(made["endpoint_id"])["items"]} == {"delivered"}
 
         wait_until(logged, what="the log says delivered")
-        failing = ann.webhook_deliveries(slow["endpoint_id"], state="pending", limit=200)["items"]
-        assert failing and max(each["tries"] for each in failing) >= 1
+
+        def tried() -> bool:
+            failing = ann.webhook_deliveries(slow["endpoint_id"], state="pending", limit=200)["items"]
+            return any(each["tries"] for each in failing)
+
+        wait_until(tried, what="the dead endpoint was tried too, in a lane of its own")
         assert {line["kind"] for line in ann.audit()["items"]} >= {"webhook"}
         ann.delete_webhook(slow["endpoint_id"])
 
