@@ -63,3 +63,16 @@ def test_behind_tls_cookies_travel_on_tls_only(tmp_path):
     environment = {**os.environ, "PUBLIC_URL": "https://jobs.example.com/", "JOBPLATFORM_DATA": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", script], cwd=env.BASE_DIR, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True True ['https://jobs.example.com'] True"
+
+
+def test_behind_tls_django_finds_nothing_to_object_to(tmp_path):
+    script = (
+        "import django; django.setup(); from django.core.management import call_command as call;"
+        "call('check', '--deploy', '--fail-level', 'WARNING');"
+        "from django.conf import settings as s;"
+        "print(s.DEBUG, [app for app in (*s.INSTALLED_APPS, *s.MIDDLEWARE) if 'cors' in app.lower()])"
+    )
+    environment = {**os.environ, "PUBLIC_URL": "https://jobs.example.com/", "JOBPLATFORM_DATA": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], cwd=env.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().splitlines()[-1] == "False []"
