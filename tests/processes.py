@@ -188,6 +188,8 @@ class Stack:
             "LOG_LEVEL": "INFO",
             "OUTBOUND_ALLOW": "127.0.0.1",
             "METRICS_TOKEN": METRICS_TOKEN,
+            "EVENT_TRANSPORTS": "redis",
+            "EVENT_ORGS": "*",
             "REDIS_URL": "",
             "NATS_URL": "",
             "DATABASE_URL": "",
