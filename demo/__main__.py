@@ -1,4 +1,5 @@
-"""`python -m demo`: every file of a folder becomes a task on a platform of its own; then shows what became of each."""
+"""`python -m demo`: every file of a folder becomes a task on a platform of its own, and shows what became of each; then a
+session of task groups runs checks on its packages and merges them into a report."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from demo import checks
 from demo.files import NoFolder, look, printable
 from demo.play import Play
 from demo.stage import ROOT, Broken, Stage
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not folder.files:
         console.print(f"There is no file in {printable(str(options.dir))}: nothing to do.", markup=False, highlight=False, soft_wrap=True)
         return 0
-    stage = Stage(options.data.resolve())
+    stage = Stage(options.data.resolve(), variables={"TASK_PROCESSORS": checks.PROCESSORS, "CODE_CHECKS_ROOT": str(folder.root)})
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _as_interrupt)  # SIGINT too: whoever starts us in the background has it ignored
     try:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--dir", type=Path, default=ROOT, help="the folder whose files become tasks (default: this project)")
-    parser.add_argument("--exit", action="store_true", help="stop by itself; status 0 only if every task ended as it should")
+    parser.add_argument("--exit", action="store_true", help="stop by itself; status 0 only if all ended as it should")
     parser.add_argument("--data", type=Path, default=ROOT / "var" / "demo", help="data directory; emptied first (default: var/demo)")
     parser.add_argument("--rows", type=int, default=500, help="files shown in the table at the end (default %(default)s)")
     return parser.parse_args(argv)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from demo import checks
 from demo.board import ENDED, Board, Progress
 from demo.expected import AGENT_OF, Seen, differences, expected, reordering
 from demo.files import OTHER, PROSE, PYTHON, Folder, entry_of
@@ -43,14 +44,16 @@ class Play:
         self._submit_seconds = 0.0
 
     def perform(self) -> int:
-        """0 when every task ended as it should, else 1. Raises Broken when the platform or an agent did not hold."""
+        """0 when every task and the session ended as they should, else 1. Raises Broken when the platform or an agent did not hold."""
         self._introduce()
         self._raise()
         with self._client() as client:
             self._run(client)
             tasks = self._collect(client)
-        self._show(tasks)
-        return self.judge(tasks)
+            self._show(tasks)
+            status = self.judge(tasks)
+            self._say("\nNow a session of task groups over the same folder: find packages, run every check on each, write a report.")
+            return max(status, checks.run(self._console, client))
 
     def stay(self) -> None:
         """Leave it all running for the curious, until Ctrl-C."""
@@ -237,6 +240,7 @@ class Play:
             ("Shell", f"export JOBPLATFORM_URL={self._stage.url('web')} JOBPLATFORM_API_KEY={self._keys['sam']}"),
             ("", f"{command} tasks --status rejected"),
             ("", f"{command} show {shown}"),
+            ("", f"{command} sessions show {checks.SESSION}"),
         ):
             self._console.print(Text.assemble((f"{name:8}", "bold"), text), soft_wrap=True)
         self._say("\nThe platform and the agents run on. Ctrl-C stops everything.", "bold")

@@ -96,7 +96,12 @@ class WriteReport(TaskProcessor):
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         lines = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in (titles, *rows)]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return "\n".join([f"{len(cells)} packages, {len(checks)} checks, {len(found)} findings", "", *lines, "", *_worst(found, checks)])
+        said = ", ".join((_count(len(cells), "package"), _count(len(checks), "check"), _count(len(found), "finding")))
+        return "\n".join([said, "", *lines, "", *_worst(found, checks)])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _text(one: dict[str, Any] | None) -> str:

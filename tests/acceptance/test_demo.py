@@ -52,6 +52,8 @@ def test_the_demo_of_odd_files_ends_with_status_0_and_every_decision_explained(t
     assert "1 × AWS access key" in output
     assert "line\\nbreak.txt" in output
     assert "Every task ended as it should: 5 completed, 2 failed, 4 rejected." in output
+    assert "1 package, 4 checks, 4 findings" in output
+    assert "1 package × 4 checks, each item a row." in output
 
 
 @pytest.mark.acceptance
