@@ -5,9 +5,10 @@
         snapshot = look(spec, reader, session, touched)    # reads only what the decision needs
         moves = next_moves(spec, snapshot, now=now)
         # carry each out: a compare-and-set on the status, run and attempt that the snapshot shows
-        touched = union of touches(spec, move) for those that changed something
+        touched = union of touches(spec, move) for those that changed something, and the nodes of those that lost
 
-A move that loses its race changes nothing. A move may be given again and again until its effect is in the truth, so nothing
+A move that loses its race changes nothing, and who loses looks again: a cancel that finds a step started in the meantime has to
+stop that one too before it is answered. A move may be given again and again until its effect is in the truth, so nothing
 here remembers what it said before, and any process may stop between any two writes.
 """
 

@@ -127,6 +127,13 @@ class AnswerBeforeSweep(Engine):
         yield from self.advance({"", *self.spec.nodes})
 
 
+class LoserGoesHome(Engine):
+    """Who loses a move does not look again at what became of the node."""
+
+    def lost(self, move: plan.Move) -> set[str]:
+        return set()
+
+
 class NoFence(Engine):
     """Results are taken from whoever once held the item."""
 
@@ -219,6 +226,6 @@ FAULTS: dict[str, type[Engine]] = {
     one.__name__: one
     for one in (
         NoCompareAndSet, UnkeyedChildren, EarlyContext, JoinOnCount, StartedIsEnough, EndedIsEnough, OptionalIgnored, NoRepair,
-        AnswerBeforeSweep, NoFence, EndlessRetries, GroupOfRunning, LateItems, EarlyPublish, LonelyRetry, WritesTwice,
+        AnswerBeforeSweep, LoserGoesHome, NoFence, EndlessRetries, GroupOfRunning, LateItems, EarlyPublish, LonelyRetry, WritesTwice,
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from apps.workflows.spec import parse
 from apps.workflows.states import STEP_ENDED, SessionStatus, StepStatus
 from tests.unit.workflows.checks import watched
-from tests.unit.workflows.documents import random_document
+from tests.unit.workflows.documents import random_document, without_races
 from tests.unit.workflows.faults import FAULTS
 from tests.unit.workflows.simulate import STORM, behaviour, simulate
 from tests.unit.workflows.world import CALM, Engine, World
@@ -52,24 +52,13 @@ def _ends_of(seed: int, weather: object) -> tuple[object, ...]:
     # What failing siblings get cancelled depends on who is first; so nothing here fails its group, or stops at the first.
     rng = random.Random(seed)
     document, sizes = random_document(rng, policies=("skip", "continue"), timeouts=False, joins=[None, "all", {"at_least": 2}])
-    for group in document["task_groups"]:
-        _without_fail_fast(group)
+    without_races(document)
     world = watched(World, parse(document, processors=()), seed, weather=weather, behaviour=behaviour(seed, 0.3), sizes=sizes)
     world.engine.begin()
     world.run(until=100)
     world.heal()
     nodes = {path: (node.status, node.partial) for path, node in world.store.nodes.items()}
     return nodes, dict(sorted(world.store.context.items())), world.store.session.status
-
-
-def _without_fail_fast(group: dict) -> None:
-    for task in group["tasks"]:
-        task.pop("fail_fast", None)
-        task.pop("continue_on_error", None)
-        if "expansion_config" in task:
-            task["continue_on_error"] = True
-    for inner in group.get("task_groups", ()):
-        _without_fail_fast(inner)
 
 
 def test_in_calm_weather_each_item_is_done_once_and_after_all_its_parents():

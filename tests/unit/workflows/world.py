@@ -290,9 +290,12 @@ class Engine:
             touched = set()
             for move in self.next_moves(snapshot):
                 changed = yield from getattr(self, f"_{type(move).__name__.lower()}")(move, snapshot)
-                if changed:
-                    touched |= plan.touches(self.spec, move)
+                # Who loses looks again: the winner may have started what this one was sent to stop.
+                touched |= plan.touches(self.spec, move) if changed else self.lost(move)
                 yield
+
+    def lost(self, move: plan.Move) -> set[str]:
+        return set() if isinstance(move, plan.Publish) else {move.path}
 
     def _open(self, move: plan.Open, seen: plan.Snapshot) -> Process:
         yield
