@@ -8,6 +8,7 @@ that dies anywhere leaves rows from which the next one goes on.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +31,9 @@ BUSY = timedelta(seconds=15)
 ROUNDS_MAX = 200_000
 LOOKED_AT = 400
 """Nodes looked at in one round."""
+RACES = (plan.Finish, plan.Skip, plan.Retry, plan.Open, plan.Start)
+LOSSES_MAX = 20
+"""So often one coordinator goes after the same node."""
 
 
 class Coordinator:
@@ -37,6 +41,7 @@ class Coordinator:
         self.session: Session = store.light(session_key)
         self.sendings: list[Sending] = []
         self._changed = self._moved = False
+        self._lost: Counter[str] = Counter()
         self._release = False
         self._look_again: set[str] = set()
         """Of the steps just started: those that may have ended already."""
@@ -52,10 +57,11 @@ class Coordinator:
             if not touched:
                 break
             part = touched if len(touched) <= LOOKED_AT else set(sorted(touched)[:LOOKED_AT])
+            losses = self._lost.total()
             changed = self._round(spec, part, clock.now() if self._changed else now)
             touched = (touched - part) | changed
-            if self._moved:
-                self._changed = True
+            self._changed = self._changed or self._moved
+            if self._moved or self._lost.total() > losses:
                 self.session = store.light(self.session.key)
         else:
             log.error("coordinator.no_end", extra={"session": self.session.key})
@@ -82,6 +88,11 @@ class Coordinator:
             if chosen := [move for move in moves if type(move) is kind]:
                 won = carry_out(spec, reader, snapshot, chosen, now)
                 self._moved = self._moved or bool(won)
+                if kind in RACES:
+                    # Who loses looks again: a step that started in the meantime may be one that a cancel has to stop.
+                    lost = {move.path for move in chosen} - won
+                    self._lost.update(lost)
+                    touched |= {path for path in lost if self._lost[path] <= LOSSES_MAX}
                 if kind is plan.Start:
                     won &= self._look_again
                 touched |= {path for move in chosen if move.path in won for path in plan.touches(spec, move)}

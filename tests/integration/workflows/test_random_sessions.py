@@ -17,7 +17,7 @@ from tests.unit.workflows.world import World
 
 pytestmark = pytest.mark.store
 
-SESSIONS = 14
+SESSIONS = 8
 FAILING = 0.3
 
 
