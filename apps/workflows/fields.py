@@ -59,7 +59,7 @@ class Problems:
         self._suggested += 1
         if self._suggested > SUGGESTIONS or not 0 < len(name) <= 200:
             return ""
-        rank = [one for one in known if abs(len(one) - len(name)) <= 3 and (one[0] == name[0] or one[-1] == name[-1])]
+        rank = [one for one in known if one and abs(len(one) - len(name)) <= 3 and (one[0] == name[0] or one[-1] == name[-1])]
         found = difflib.get_close_matches(name, rank[:300], n=1, cutoff=0.7)
         return f"; did you mean `{found[0]}`?" if found else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -37,7 +38,7 @@ def random_document(
             node["rows"] = list(range(sizes[path]))
             node["expansion_config"] = {"type": "array", "array_mapping": {"row": "rows"}}
             if join := rng.choice(joins):
-                node["join"] = join
+                node["join"] = copy.deepcopy(join)
             node[rng.choice(["fail_fast", "continue_on_error", "chunk"])] = rng.random() < 0.5
         if timeouts and rng.random() < 0.1:
             node["step_timeout_s"] = rng.choice([5, 60])

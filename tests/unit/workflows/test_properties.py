@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import graphlib
 import random
 from typing import Any
@@ -79,11 +80,11 @@ def _spoil(document: Any, rng: random.Random) -> None:
         place = rng.choice(inner)
     if isinstance(place, dict):
         name = rng.choice([*place, *sorted(FIELDS | SESSION_FIELDS)])
-        place[name] = rng.choice(ODD)
+        place[name] = copy.deepcopy(rng.choice(ODD))
         if rng.random() < 0.2:
             del place[name]
     elif place:
-        place[rng.randrange(len(place))] = rng.choice(ODD)
+        place[rng.randrange(len(place))] = copy.deepcopy(rng.choice(ODD))
 
 
 graphs = st.integers(1, 9).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.tuples(*[st.integers(0, size - 1)] * 2), max_size=20)))
