@@ -23,6 +23,7 @@ from apps.agents.shapes import agents_json, enrolment_json
 from apps.core import clock
 from apps.core.errors import Forbidden, Unauthenticated
 from apps.core.http import answer, optional_object, read_object
+from apps.core.pages import page_of
 from apps.core.schema import problems
 from apps.orgs.access import AGENT, OPERATOR, SUBMITTER, ApiKeyAuthentication, RequireRole
 from apps.roles.models import Subject
@@ -48,9 +49,9 @@ class AgentList(APIView):
     def get(self, request: Request) -> HttpResponse:
         limit, after = documents.read_page(request.query_params)
         org_id = request.user.org_id
-        found = list(agents(org_id).filter(subject_id__gt=after).order_by("subject_id")[: limit + 1])
-        following = documents.cursor(found[limit - 1].subject_id) if len(found) > limit else None
-        return answer({"items": agents_json(org_id, found[:limit], now=clock.now()), "next_cursor": following})
+        rows = agents(org_id).filter(subject_id__gt=after).order_by("subject_id")
+        found, following = page_of(rows, limit, lambda subject: documents.cursor(subject.subject_id))
+        return answer({"items": agents_json(org_id, found, now=clock.now()), "next_cursor": following})
 
 
 class OneAgent(APIView):
@@ -146,9 +147,8 @@ class Enrolments(APIView):
             if last is None:
                 raise documents.BadCursor()
             rows = rows.filter(created_at__lte=last.created_at).exclude(created_at=last.created_at, pk__gte=last.pk)
-        found = list(rows[: limit + 1])
-        following = documents.cursor(found[limit - 1].pk) if len(found) > limit else None
-        return answer({"items": [enrolment_json(row, now=now) for row in found[:limit]], "next_cursor": following})
+        found, following = page_of(rows, limit, lambda row: documents.cursor(row.pk))
+        return answer({"items": [enrolment_json(row, now=now) for row in found], "next_cursor": following})
 
     @extend_schema(
         tags=TAG,

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.errors import Invalid, Problem
 from apps.core.http import Limits, answer, read_object
+from apps.core.pages import page_of
 from apps.dsl import api_docs as docs
 from apps.dsl import script_tests, scripts
 from apps.dsl.book import BUILT_IN
@@ -37,8 +38,8 @@ class Policies(APIView):
         if hook is not None and hook not in set(Hook):
             raise Invalid([Problem(field="hook", code="not_allowed", message=f"must be one of {', '.join(Hook)}")])
         visible = _visible(request).filter(script_id__gt=after.replace("\x00", ""), **({"hook": hook} if hook else {}))
-        names = list(visible.order_by("script_id").values_list("script_id", flat=True).distinct()[: PAGE + 1])
-        page = names[:PAGE]
+        names = visible.order_by("script_id").values_list("script_id", flat=True).distinct()
+        page, following = page_of(names, PAGE, str)
         items = {}
         # Built-in ones come first ("" sorts before any org), so an org's own takes the place of its namesake.
         rows = visible.filter(script_id__in=page).values("org_id", "script_id", "hook").order_by("org_id")
@@ -50,7 +51,7 @@ class Policies(APIView):
                 "active_version": row["active"],
                 "latest_version": row["latest"],
             }
-        return answer({"items": [items[name] for name in page], "next_cursor": page[-1] if len(names) > PAGE else None})
+        return answer({"items": [items[name] for name in page], "next_cursor": following})
 
     @docs.REGISTER
     def post(self, request: Request) -> HttpResponse:

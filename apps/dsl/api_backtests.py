@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.errors import Invalid, Problem
 from apps.core.http import answer, read_object
+from apps.core.pages import page_of
 from apps.dsl import api_docs_backtests as docs
 from apps.dsl import backtest, scripts
 from apps.dsl.models import Backtest, BacktestFlip
@@ -43,9 +44,8 @@ class Backtests(APIView):
         found = Backtest.objects.filter(org_id=request.user.org_id).order_by("-id")
         if cursor := request.query_params.get("cursor", ""):
             found = found.filter(id__lt=cursor[:32])
-        rows = list(found[: PAGE + 1])
-        page = rows[:PAGE]
-        return answer({"items": [shown(test) for test in page], "next_cursor": page[-1].pk if len(rows) > PAGE else None})
+        page, following = page_of(found, PAGE, lambda test: test.pk)
+        return answer({"items": [shown(test) for test in page], "next_cursor": following})
 
 
 class BacktestDetail(APIView):
@@ -91,8 +91,7 @@ def shown(test: Backtest) -> dict[str, Any]:
 def flips(test: Backtest, after: int, change: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
     """A page of what flips, oldest first, and the cursor of the next."""
     rows = BacktestFlip.objects.filter(backtest=test, place__gt=after, **({"change": change[:64]} if change else {})).order_by("place")
-    found = list(rows[: PAGE + 1])
-    page = found[:PAGE]
+    page, following = page_of(rows, PAGE, lambda flip: str(flip.place))
     items = [
         {
             "task_id": flip.task_key.partition("/")[2],
@@ -104,7 +103,7 @@ def flips(test: Backtest, after: int, change: str | None = None) -> tuple[list[d
         }
         for flip in page
     ]
-    return items, str(page[-1].place) if len(found) > PAGE else None
+    return items, following
 
 
 def _wanted(body: dict[str, Any]) -> tuple[int | None, backtest.Window]:

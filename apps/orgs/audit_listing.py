@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from apps.core import clock
 from apps.core.errors import Invalid, Problem
+from apps.core.pages import page_of
 from apps.orgs.models import Change
 
 LIMIT_DEFAULT, LIMIT_MAX = 50, 200
@@ -72,9 +73,8 @@ class AuditQuery:
 
     def page(self, org_id: str) -> tuple[list[dict[str, Any]], str | None]:
         """The lines, and the cursor of the next page when there is one."""
-        found = list(self.rows(org_id)[: self.limit + 1])
-        shown = [line(row) for row in found[: self.limit]]
-        return shown, str(found[self.limit - 1].pk) if len(found) > self.limit else None
+        found, following = page_of(self.rows(org_id), self.limit, lambda row: str(row.pk))
+        return [line(row) for row in found], following
 
 
 def line(row: Change) -> dict[str, Any]:

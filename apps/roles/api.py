@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.errors import Invalid
 from apps.core.http import answer, read_object
+from apps.core.pages import page_of
 from apps.core.schema import failures, problems
 from apps.orgs.access import RequireRole
 from apps.roles import queries, schema
@@ -77,8 +78,8 @@ class RoleList(APIView):
     )
     def get(self, request: Request) -> HttpResponse:
         roles = Role.objects.filter(org_id=request.user.org_id, role_id__gt=_after(request)).order_by("role_id")
-        page = list(roles.prefetch_related("groups")[: PAGE + 1])
-        return answer({"roles": [role_json(role) for role in page[:PAGE]], "next": page[PAGE - 1].role_id if len(page) > PAGE else None})
+        page, following = page_of(roles.prefetch_related("groups"), PAGE, lambda role: role.role_id)
+        return answer({"roles": [role_json(role) for role in page], "next": following})
 
 
 class RoleDetail(APIView):
@@ -116,9 +117,8 @@ class SubjectList(APIView):
     )
     def get(self, request: Request) -> HttpResponse:
         found = Subject.objects.filter(org_id=request.user.org_id, subject_id__gt=_after(request)).order_by("subject_id")
-        page = list(found.prefetch_related("roles_held__role")[: PAGE + 1])
-        after = page[PAGE - 1].subject_id if len(page) > PAGE else None
-        return answer({"subjects": [subject_json(subject) for subject in page[:PAGE]], "next": after})
+        page, following = page_of(found.prefetch_related("roles_held__role"), PAGE, lambda subject: subject.subject_id)
+        return answer({"subjects": [subject_json(subject) for subject in page], "next": following})
 
 
 class SubjectDetail(APIView):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 from django.db.models import Q, QuerySet
 
-from apps.core import ids
+from apps.core import ids, pages
 from apps.core.errors import Invalid, Malformed, Problem
 from apps.core.strict_json import parse_json
 from apps.roles.filter_kinds import NUMBER, TEXT, TIME
@@ -201,11 +201,7 @@ def page_of(rows: QuerySet[Row], org_id: str, *, after: tuple[int, str] | None, 
         sequence, task_id = after
         # Two processes may count the same microsecond; the key settles it.
         rows = rows.filter(Q(sequence__lt=sequence) | Q(sequence=sequence, key__lt=ids.task_key(org_id, task_id)))
-    found = list(rows.order_by("-sequence", "-key")[: limit + 1])
-    if len(found) <= limit:
-        return found, None
-    found.pop()
-    return found, cursor_of(found[-1])
+    return pages.page_of(rows.order_by("-sequence", "-key"), limit, cursor_of)
 
 
 def _known(params: Any, known: set[str], several: set[str], problems: Problems) -> None:

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from apps.core import clock, ids
 from apps.core.errors import Invalid, Problem
 from apps.core.http import answer, optional_object, read_object
+from apps.core.pages import page_of
 from apps.core.schema import problems
 from apps.orgs.access import OPERATOR, ORG_ADMIN, RequireRole
 from apps.webhooks import schema
@@ -134,9 +135,8 @@ class Deliveries(WebhookView):
     def get(self, request: Request, endpoint_id: str) -> HttpResponse:
         endpoint = self.book.get(endpoint_id)
         rows, limit = _narrowed(endpoint, request.query_params)
-        found = list(rows.defer("body")[: limit + 1])
-        following = found[limit - 1].pk.partition(":")[2] if len(found) > limit else None
-        return answer({"items": [delivery_json(row) for row in found[:limit]], "next_cursor": following})
+        found, following = page_of(rows.defer("body"), limit, lambda row: row.pk.partition(":")[2])
+        return answer({"items": [delivery_json(row) for row in found], "next_cursor": following})
 
 
 class OneDelivery(WebhookView):

@@ -13,6 +13,7 @@ from apps.agents.market.records import Auction, Bid
 from apps.core import clock
 from apps.core.errors import Problem
 from apps.core.http import answer
+from apps.core.pages import page_of
 from apps.tasks.api import docs
 from apps.tasks.api.tasks import TaskView
 from apps.tasks.listing import BadCursor, BadQuery, _whole
@@ -70,10 +71,9 @@ class Auctions(TaskView):
         limit, after = _query(request.query_params)
         task = self.task(task_id)
         rows = Auction.objects.filter(task_key=task.key, **({"id__lt": after} if after else {})).order_by("-id")
-        found = list(rows[: limit + 1])
-        more = found[limit - 1].id if len(found) > limit else None
+        found, more = page_of(rows, limit, lambda row: row.id)
         awards = _awards(task.key) if found else {}
-        return answer({"items": [_auction(row, awards.get(row.id, [])) for row in found[:limit]], "next_cursor": more})
+        return answer({"items": [_auction(row, awards.get(row.id, [])) for row in found], "next_cursor": more})
 
 
 def _query(params: Any) -> tuple[int, str]:
