@@ -27,7 +27,7 @@ from apps.workflows.endings import stop_tasks
 from apps.workflows.models import Chunk, ChunkStatus, Item, Session, Step
 from apps.workflows.running import Claim
 from apps.workflows.spec import TaskSpec
-from apps.workflows.states import ITEM_OPEN, ItemStatus, SessionStatus
+from apps.workflows.states import ITEM_OPEN, ItemStatus
 from jobplatform.queues import Work
 
 log = logging.getLogger(__name__)
@@ -78,14 +78,19 @@ def submit(chunk_id: str, session: Session, step: Step, task: TaskSpec, *, now: 
         except Invalid as error:
             ended.append(_ended(item, ItemStatus.FAILED, None, executing.clip(str(error)), now))
     # First the key, then the task: whoever hears of its end finds the item.
-    keys = [ids.task_key(session.org_id, entry.task_id) for entry in entries]
-    bulk.compare_and_set(
+    keys = {item.id: ids.task_key(session.org_id, entry.task_id) for item, entry in zip(going, entries, strict=True)}
+    won = bulk.compare_and_set(
         Item,
         [
-            bulk.Change(pk=item.id, guards={"status": item.status}, fields={"task_key": key, "status": "running", "started_at": now})
-            for item, key in zip(going, keys, strict=True)
+            bulk.Change(
+                pk=item.id, guards={"status": item.status}, fields={"task_key": keys[item.id], "status": "running", "started_at": now}
+            )
+            for item in going
         ],
     )
+    # An item that was cancelled since it was read becomes no task.
+    entries = [entry for item, entry in zip(going, entries, strict=True) if item.id in won]
+    going = [item for item in going if item.id in won]
     failpoint("away.keys_written")
     verdicts = TaskIntake().submit_many(entries, principal, now=now) if entries else []
     failpoint("away.submitted")
@@ -99,9 +104,9 @@ def submit(chunk_id: str, session: Session, step: Step, task: TaskSpec, *, now: 
             # Over a limit of the org: upkeep submits it again.
             Item.objects.filter(pk=item.id, status=ItemStatus.RUNNING.value).update(status=ItemStatus.PENDING.value)
     bulk.compare_and_set(Item, ended)
-    current = Session.objects.filter(pk=session.key).values_list("status", flat=True).first()
-    if current in (SessionStatus.CANCELLED, SessionStatus.TIMED_OUT, SessionStatus.FAILED) and step.kind != Step.Kind.COMPENSATION:
-        stop_tasks(keys, "its session has ended", now=now)
+    # Nor may one that was cancelled before its task was there leave an agent at work.
+    cancelled = Item.objects.filter(pk__in=[item.id for item in going], status=ItemStatus.CANCELLED.value).values_list("pk", flat=True)
+    stop_tasks([keys[pk] for pk in cancelled], "it is no longer wanted", now=now)
 
 
 def _later(error: PlatformError) -> bool:

@@ -20,12 +20,13 @@ from apps.workflows import births, canvas, endings, expanding, limits, plan, pul
 from apps.workflows.canvas import Sending
 from apps.workflows.models import Session, Step
 from apps.workflows.spec import ROOT, SessionSpec, TaskSpec
-from apps.workflows.states import SESSION_ENDED, SessionStatus, StepStatus
+from apps.workflows.states import SESSION_ENDED, STEP_ENDED, SessionStatus, StepStatus
 from apps.workflows.store import STEP_IS_OPEN, StepMove, StoreReader
 
 log = logging.getLogger(__name__)
 
 ACTOR = "coordinator"
+STEP_IS_OVER = [status.value for status in STEP_ENDED]
 BUSY = timedelta(seconds=15)
 """An expansion says so often that it lives."""
 ROUNDS_MAX = 200_000
@@ -269,10 +270,20 @@ class Starter:
                 StepMove(row=one.row, end=StepStatus.RUNNING, fields={"total": prepared[one.row.path].total, "busy_until": None})
                 for one in good
             ]
-            store.move_steps(ends, actor=ACTOR, session_run=self.session.run, now=now)
+            self._runs(ends, now)
         self._sendings += sendings
         self.look_again |= {one.row.path for one in starts if one.row.path in won and (one not in good or not one.row.total)}
         return won
+
+    def _runs(self, moves: Sequence[StepMove], now: datetime) -> None:
+        """Their items are written. A step that was ended meanwhile knew nothing of them: they end as well."""
+        moved = store.move_steps(moves, actor=ACTOR, session_run=self.session.run, now=now)
+        for one in moves:
+            if one.row.path in moved:
+                continue
+            over = Step.objects.filter(pk=one.row.id, run=one.row.run, status__in=STEP_IS_OVER).values_list("reason", flat=True)
+            for reason in over:
+                endings.cancel_items(one.row, reason, now=now)
 
     def _alone(self, start: StepMove, found: Any, now: datetime) -> set[str]:
         """A step of many items: their chunks go as soon as they are written."""
@@ -297,7 +308,7 @@ class Starter:
             return {row.path}
         failpoint("start.items_written")
         end = StepMove(row=row, end=StepStatus.RUNNING, fields={"total": total, "busy_until": None})
-        store.move_steps([end], actor=ACTOR, session_run=self.session.run, now=clock.now())
+        self._runs([end], clock.now())
         return {row.path}
 
     def _write(self, found: expanding.Prepared, task: TaskSpec, now: datetime) -> None:

@@ -46,7 +46,7 @@ class End:
 
 def end_of(session: Session, node: NodeSpec, row: Step, counted: Counts, move: plan.Finish, *, now: datetime) -> End:
     """What the plan's Finish of a step comes to: a completed one writes its results to the context, once."""
-    writer = f"{row.step_run}"
+    writer = f"{row.step_run}.{row.attempt}"
     fields: dict[str, Any] = {"partial": move.partial, "missing": [], "busy_until": None}
     if move.status == StepStatus.COMPLETED:
         values, problem = results_of(node, row, counted)

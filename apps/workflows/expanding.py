@@ -167,7 +167,8 @@ def next_attempt(row: Step, task: TaskSpec, limit: int | None, *, limited: bool,
     """The items of a step that did not complete go back to pending, in chunks of this attempt."""
     done = Chunk.objects.filter(step_run=row.step_run, id__startswith=f"{row.step_run}.{row.attempt}/").count()
     failed = [status.value for status in (*ITEM_FAILED, ItemStatus.CANCELLED)]
-    rows = Item.objects.filter(step_run=row.step_run, status__in=failed).order_by("index")
+    # Chunks may be claimed before all are written: what has failed in this attempt already is not taken up once more in it.
+    rows = Item.objects.filter(step_run=row.step_run, status__in=failed, attempt__lt=row.attempt).order_by("index")
     items = list(rows.values_list("id", "status", "attempt"))
     size = chunk_size(task, len(items), limit=limit)
     number = done

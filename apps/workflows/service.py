@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,11 +16,14 @@ import orjson
 from django.db.models import F, Q
 
 from apps.core.auth import Principal
-from apps.core.errors import Conflict, Malformed, Missing
-from apps.workflows import births, canvas, endings, news, reopen, store, undoing, views
+from apps.core.errors import Conflict, Malformed, Missing, PlatformError
+from apps.core.redis import RedisDown
+from apps.workflows import births, canvas, endings, news, reopen, store, undoing, views, work
 from apps.workflows.context import ContextStore
 from apps.workflows.models import Item, Session, SessionEvent, Step
 from apps.workflows.states import SESSION_ENDED, SESSION_STATES, SessionStatus
+
+log = logging.getLogger(__name__)
 
 CREATED_CONTEXT = births.CONTEXT_WRITER
 
@@ -168,6 +172,11 @@ class Sessions:
         if session.status == SessionStatus.CANCELLED:
             return views.session(session)
         self._move(session, SessionStatus.CANCELLED, principal, now, reason or "cancelled", finished_at=now)
+        # Swept before it is answered: what has ended cannot start. Where that is cut short, the hint and upkeep go on with it.
+        try:
+            work.look(session.key, None, now=now)
+        except (PlatformError, RedisDown) as error:
+            log.warning("session.sweep_cut_short", extra={"session": session.key, "error": str(error)})
         return self._steered(session)
 
     def pause(self, principal: Principal, session_id: str, *, now: datetime, reason: str = "") -> dict[str, Any]:

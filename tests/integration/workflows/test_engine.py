@@ -53,7 +53,7 @@ def test_a_fan_makes_one_row_per_item_and_one_write_of_the_context(flow):
     assert flow.results(session_id)["fan"]["results"] == [{"n": n} for n in range(count)]
     from apps.workflows.models_context import ContextWrite
 
-    assert ContextWrite.objects.filter(writer__endswith="main.fan#1").count() == 1
+    assert ContextWrite.objects.filter(writer__endswith="main.fan#1.1").count() == 1
     assert Chunk.objects.exclude(status="done").count() == 0
 
 

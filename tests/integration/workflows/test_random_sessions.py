@@ -7,9 +7,12 @@ import random
 
 import pytest
 
-from apps.workflows.models import Item, Step
+from apps.core import clock
+from apps.core.errors import Conflict
+from apps.workflows import store
+from apps.workflows.models import Chunk, Item, Step
 from apps.workflows.processors import TaskProcessor, WorkItem, register
-from apps.workflows.spec import parse
+from apps.workflows.spec import load, parse
 from tests.unit.workflows.checks import watched
 from tests.unit.workflows.documents import random_document, without_races
 from tests.unit.workflows.simulate import behaviour
@@ -49,6 +52,61 @@ def test_random_sessions_end_as_the_simulator_says(flow, hand):
     assert ends >= {"completed", "failed", "skipped"}
 
 
+def test_random_sessions_end_with_nothing_open_whatever_people_do(flow, hand):
+    rng = hand.rng = random.Random(7)
+    sessions = [flow.start(_wild(seed)) for seed in range(100, 100 + SESSIONS)]
+    for _ in range(6):
+        hand.deliver(most=hand.delivered + rng.randrange(60))
+        for session_id in sessions:
+            _steer(flow, session_id, rng)
+        hand.tend(rng.choice([0, 30, 300]))
+    for session_id in sessions:
+        if flow.status(session_id) == "paused":
+            flow.sessions.resume(flow.principal, session_id, now=clock.now())
+    hand.settle(rounds=200, seconds=100)
+    assert not Step.objects.filter(status__in=store.STEP_IS_OPEN).exists()
+    assert {flow.status(session_id) for session_id in sessions} >= {"completed", "cancelled"}
+    for session_id in sessions:
+        rows = {row.path: row for row in Step.objects.filter(session_key=f"acme/{session_id}")}
+        runs = [row.step_run for row in rows.values()]
+        assert not Item.objects.filter(step_run__in=runs, status__in=["pending", "running"]).exists(), session_id
+        assert not Chunk.objects.filter(step_run__in=runs, status__in=["waiting", "sent", "running", "away"]).exists(), session_id
+        _each_after_its_parents(flow, session_id, rows)
+
+
+def _steer(flow, session_id: str, rng: random.Random) -> None:
+    verbs = flow.sessions
+    ask = {
+        "cancel": lambda: verbs.cancel(flow.principal, session_id, now=clock.now()),
+        "pause": lambda: verbs.pause(flow.principal, session_id, now=clock.now()),
+        "resume": lambda: verbs.resume(flow.principal, session_id, now=clock.now()),
+        "retry": lambda: verbs.retry(flow.principal, session_id, now=clock.now()),
+        "rerun": lambda: verbs.rerun(flow.principal, session_id, "g0.t0", now=clock.now()),
+    }
+    verb = rng.choice(["", "", "", "", "pause", "resume", "resume", "cancel", "retry", "rerun"])
+    if not verb:
+        return
+    try:
+        ask[verb]()
+    except Conflict:
+        return
+    if verb == "cancel":
+        assert not Step.objects.filter(session_key=f"acme/{session_id}", status__in=store.STEP_IS_OPEN).exists()
+
+
+def _each_after_its_parents(flow, session_id: str, rows: dict[str, Step]) -> None:
+    spec = load(flow.sessions.document(flow.principal, session_id))
+    for path, row in rows.items():
+        if row.status == "completed" and row.kind == "step":
+            waited = [rows[one] for one in (*spec.nodes[path].needs, *spec.nodes[path].wants)]
+            assert all(one.finished_at <= row.started_at for one in waited), (session_id, path)
+
+
+def _wild(seed: int):
+    document, _ = random_document(random.Random(seed))
+    return _fated(document, seed)
+
+
 def _document(seed: int):
     document, _ = _random(seed)
     return document
@@ -58,10 +116,14 @@ def _random(seed: int):
     calm = {"policies": ("skip", "continue"), "timeouts": False, "joins": [None, "all", {"percent": 50}]}
     document, sizes = random_document(random.Random(seed), **calm)
     without_races(document)
+    return _fated(document, seed), sizes
+
+
+def _fated(document, seed: int):
     document["defaults"] = {"executor": "celery", "agent_class": "Fated"}
     for task in _tasks(document):
         task["input"] = {"seed": seed}
-    return document, sizes
+    return document
 
 
 def _tasks(group):
