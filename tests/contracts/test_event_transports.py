@@ -70,7 +70,7 @@ def _kafka(settings, tmp_path):
     server.start()
     from apps.workflows.transports.kafka import KafkaTransport
 
-    options = {"reconnect.backoff.max.ms": "200", "socket.timeout.ms": "2000"}
+    options = {"reconnect.backoff.max.ms": "200", "socket.timeout.ms": "2000", "group.protocol": "consumer"}
     transport = KafkaTransport(server.ready_line.split()[-1], group="g", prefix="", options=options)
     # A mock cluster that is killed forgets everything, and its port: it is frozen and thawed instead.
     freeze, thaw = (lambda: server.process.send_signal(signal.SIGSTOP)), (lambda: server.process.send_signal(signal.SIGCONT))
