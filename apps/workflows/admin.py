@@ -25,6 +25,7 @@ from apps.core.auth import Principal
 from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
 from apps.tasks.admin.tasks import OrgFilter
+from apps.workflows import admin_context as admin_context  # registers the documents
 from apps.workflows import views
 from apps.workflows.following import over
 from apps.workflows.models import ContextWrite, Item, Session, SessionEvent, Step

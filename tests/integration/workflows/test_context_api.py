@@ -91,3 +91,14 @@ def test_orgs_are_apart_and_roles_do_what_they_may(acme, client):
     ]
     assert {answer.status_code for answer in refused} == {403}
     assert acme("GET", "/notes/documents/n1").json()["value"] == {"secret": 1}
+
+
+def test_operators_look_at_documents_in_the_admin_and_change_nothing(acme, admin_client):
+    acme("PUT", "/notes/documents/n1", {"value": {"team": "<b>blue</b>"}, "text": "the boiler leaks"})
+    list_page, one = "/admin/workflows/contextdocument/", "/admin/workflows/contextdocument/acme_2Fnotes_2Fn1/change/"
+    for query in ("", "?q=notes", "?q=n1", "?org=acme"):
+        assert "the boiler leaks" in admin_client.get(list_page + query).content.decode(), query
+    assert "the boiler leaks" not in admin_client.get(f"{list_page}?q=elsewhere").content.decode()
+    shown = admin_client.get(one).content.decode()
+    assert "&lt;b&gt;blue" in shown and "<b>blue" not in shown
+    assert admin_client.post(one, {"text": "mine"}).status_code == 403

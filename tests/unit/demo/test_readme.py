@@ -35,9 +35,10 @@ def test_the_configuration_tables_are_those_of_the_code(wanted):
     assert wanted() in README, f"README.md should hold:\n{wanted()}"
 
 
-@pytest.mark.parametrize("name", ["word_counter.py", "no_essays.star"])
+@pytest.mark.parametrize("name", ["word_counter.py", "no_essays.star", "count_lines.yaml"])
 def test_the_examples_are_shown_as_they_are(name):
-    assert f"```python\n{(ROOT / 'examples' / name).read_text()}```" in README
+    language = "yaml" if name.endswith(".yaml") else "python"
+    assert f"```{language}\n{(ROOT / 'examples' / name).read_text()}```" in README
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

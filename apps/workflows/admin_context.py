@@ -1,0 +1,35 @@
+"""What sessions of an org may look up, for operators: read here, written over `/api/v1/context`."""
+
+from __future__ import annotations
+
+import json
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.text import Truncator
+
+from apps.core.admin import ReadOnlyAdmin
+from apps.tasks.admin.tasks import OrgFilter
+from apps.workflows.models_context import ContextDocument
+
+BODY_SHOWN = 20_000
+
+
+@admin.register(ContextDocument)
+class ContextDocumentAdmin(ReadOnlyAdmin):
+    list_display = ("key", "collection", "org_id", "about", "updated_at", "updated_by")
+    list_display_links = ("key",)
+    list_filter = (OrgFilter,)
+    search_fields = ("=collection", "=key", "=org_id")
+    search_help_text = "a collection, a key or an organization, exactly"
+    ordering = ("org_id", "collection", "key")
+    fields = ("org_id", "collection", "key", "value", "text", "created_at", "updated_at", "updated_by")
+
+    @admin.display(description="text")
+    def about(self, row: ContextDocument) -> str:
+        return Truncator(row.text).chars(80) or "-"
+
+    @admin.display(description="value")
+    def value(self, row: ContextDocument) -> str:
+        text = json.dumps(json.loads(row.body), indent=2, ensure_ascii=False)
+        return format_html("<pre>{}</pre>", text if len(text) <= BODY_SHOWN else f"{text[:BODY_SHOWN]}\n… cut: see the API")
