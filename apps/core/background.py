@@ -22,20 +22,21 @@ log = logging.getLogger(__name__)
 AWAY = (OperationalError, ConnectionError, TimeoutError, CeleryError, *RedisDown)
 
 
-def send(name: str, **arguments: Any) -> bool:
-    """Send the hint; False when the broker is away."""
-    return send_many(name, [arguments])
+def send(name: str, *, expires_seconds: float | None = None, **arguments: Any) -> bool:
+    """Send the hint; False when the broker is away. Whoever comes to it later than `expires_seconds` leaves it alone."""
+    return send_many(name, [arguments], expires_seconds=expires_seconds)
 
 
-def send_many(name: str, each: Sequence[Mapping[str, Any]]) -> bool:
+def send_many(name: str, each: Sequence[Mapping[str, Any]], *, expires_seconds: float | None = None) -> bool:
     """The same hint with other arguments, in as few round trips as the broker allows; False when it is away."""
+    how: dict[str, Any] = {"retry": False, "ignore_result": True, "expires": expires_seconds}
     try:
         if len(each) == 1:
-            current_app.send_task(name, kwargs=dict(each[0]), retry=False, ignore_result=True)
+            current_app.send_task(name, kwargs=dict(each[0]), **how)
         else:
             with current_app.producer_pool.acquire(block=True) as producer, producer.batch(500):
                 for arguments in each:
-                    current_app.send_task(name, kwargs=dict(arguments), retry=False, ignore_result=True, producer=producer)
+                    current_app.send_task(name, kwargs=dict(arguments), producer=producer, **how)
     except (OperationalError, ConnectionError, TimeoutError) as error:
         log.warning("background.not_sent", extra={"work": name, "hints": len(each), "error": str(error)})
         return False

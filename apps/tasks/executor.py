@@ -52,6 +52,7 @@ DRAIN = "dispatch.drain"
 WITHDRAWN = frozenset({TaskStatus.QUEUED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})
 """A task that is there now will not take what its agent of a moment ago does."""
 ALIVE_SECONDS = 5.0
+RECRUIT_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 PUBLISH_RETRY_SECONDS = 1.0
 UNASSIGNABLE_RETRY_SECONDS = 1.0
@@ -83,22 +84,29 @@ class JobExecutor:
         self.holds = holds or Holds()
         self.agent_queue = agent_queue or AgentQueueClient()
         self.configs = configs or OrgConfigProvider()
+        self.contended = False
+        """Several orgs had work, at the last look."""
+        self._drain_id = ""
 
     def drain(self, *, seconds: float, stopping: Callable[[], bool] = lambda: False) -> int:
         """Dispatch until the time slice ends, waiting for news when there is nothing to do; answers how many were dispatched."""
-        drain_id, total = ids.time_ordered(), 0
+        self._drain_id, total = ids.time_ordered(), 0
         now = clock.now()
-        until = now + timedelta(seconds=seconds)
+        recruiting, until = now, now + timedelta(seconds=seconds)
         try:
             while now < until and not stopping():
-                self.queue.enter(drain_id, now=now, seconds=ALIVE_SECONDS)
+                alive = self.queue.enter(self._drain_id, now=now, seconds=ALIVE_SECONDS)
                 done = self.run_batch(now=now)
                 total += done
+                if self.contended and alive < 2 and now >= recruiting:
+                    # A task that comes should not have to wait for the batch of another org: somebody else may be idle.
+                    recruiting = now + timedelta(seconds=RECRUIT_SECONDS)
+                    background.send(DRAIN, expires_seconds=RECRUIT_SECONDS)
                 if not done:
                     self.queue.wait(WAIT_SECONDS)
                 now = clock.now()
         finally:
-            left = self.queue.leave(drain_id)
+            left = self.queue.leave(self._drain_id)
         if left and not stopping():
             # More came after the last look, or there is more than a slice of it. Nobody alive would see it.
             wake(now=clock.now())
@@ -114,11 +122,12 @@ class JobExecutor:
         configs = self.configs.of_many(waiting.org_id for waiting in view.waiting) if view.waiting else {}
         pools = self._pools(view, configs, now)
         shares = [share_of(configs[org_id], org_id, found) for org_id, found in pools.items()]
-        limit = BATCH if max(view.active, len(shares)) < 2 else CONTENDED_BATCH
-        claims, more = self.queue.claim_fairly(shares, limit=limit, now=now)
+        self.contended = max(view.active, len(shares)) > 1
+        limit = CONTENDED_BATCH if self.contended else BATCH
+        claims, more = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id)
         while more and not claims:
             # A lot was set aside because its key is full; what is behind it need not wait for that.
-            claims, more = self.queue.claim_fairly(shares, limit=limit, now=now)
+            claims, more = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id)
         by_org: dict[str, Batch] = {}
         for claim in claims:
             batch = by_org.get(claim.org_id) or by_org.setdefault(claim.org_id, Batch(config=configs[claim.org_id], claims={}))

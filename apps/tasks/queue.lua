@@ -10,11 +10,12 @@
 --   <p>:served:<org>:<minute>  HASH   lane -> dispatched in that minute; expires
 --   <p>:loader               HASH   server: the run id of the server that was last compared with the database (loader.py)
 --   <p>:drains               ZSET   drain id, score: alive until, ms
+--   <p>:busy                 ZSET   drain id with a batch of an org that has more than its share, score: since, ms; expires
 --
 -- ARGV[1] names the verb.
 
 local verb = ARGV[1]
-local CONTEST_MS, ACTIVE_MS, PARKS_AT_ONCE = 15000, 2000, 1000
+local CONTEST_MS, ACTIVE_MS, PARKS_AT_ONCE, BUSY_MS = 15000, 2000, 1000, 1000
 
 -- The number of drains alive; the caller sends a message when there are too few.
 local function alive(now)
@@ -213,12 +214,14 @@ local function take(o, until_ms, tickets)
   local touched, again = {}, true
   while left > 0 and again do
     again = false
-    local heads = {}
+    local heads, unseen = {}, {}
     for lane, capacity in pairs(o.lanes) do
-      local found = capacity > 0 and redis.call('ZRANGE', queue(org, lane), 0, math.min(capacity, left) - 1, 'WITHSCORES') or {}
+      local asked = math.min(capacity, left)
+      local found = asked > 0 and redis.call('ZRANGE', queue(org, lane), 0, asked - 1, 'WITHSCORES') or {}
       for j = 1, #found, 2 do
         heads[#heads + 1] = { lane = lane, member = found[j], score = tonumber(found[j + 1]) }
       end
+      unseen[lane] = #found == 2 * asked and asked or nil -- heads to go until one comes that was not read
     end
     table.sort(heads, function(a, b)
       if a.score ~= b.score then return a.score < b.score end
@@ -235,7 +238,7 @@ local function take(o, until_ms, tickets)
         elseif keyed and not has_place(org, keyed[1], member) and is_full(org, keyed[1], keyed[2]) then
           redis.call('ZREM', queue(org, lane), member)
           set_aside(org, ticket, priority, member, keyed)
-          parks, again = parks + 1, parks + 1 < PARKS_AT_ONCE
+          parks = parks + 1
         else
           redis.call('ZREM', queue(org, lane), member)
           local new = redis.call('ZADD', p .. ':claims', until_ms, ticket)
@@ -246,6 +249,12 @@ local function take(o, until_ms, tickets)
           left, o.lanes[lane] = left - 1, o.lanes[lane] - 1
         end
         touched[lane] = true
+        if parks >= PARKS_AT_ONCE then break end
+        if unseen[lane] then unseen[lane] = unseen[lane] - 1 end
+        if unseen[lane] == 0 and left > 0 and o.lanes[lane] > 0 then
+          again = true -- some were set aside: what is behind them in this lane may go before the heads of the others
+          break
+        end
       end
     end
   end
@@ -254,10 +263,34 @@ local function take(o, until_ms, tickets)
   return parks >= PARKS_AT_ONCE
 end
 
--- claim now_ms until_ms limit, then per org: org weight max_inflight (-1: no limit) lanes, then per lane: lane capacity
+-- Orgs with more work than their share of a batch may not have all dispatchers busy at once while there are others: one stays
+-- free, so that a task of those who keep to their share is looked at when it comes, and not when a batch of theirs has ended.
+-- Answers the orgs that have more than their share, when that matters.
+local function leave_one_free(orgs, drain, now, limit)
+  local drains, weights, others, flooding = alive(now), 0, 0, {}
+  if drains < 2 then return flooding end
+  redis.call('ZREMRANGEBYSCORE', p .. ':active', '-inf', now - ACTIVE_MS)
+  others = redis.call('ZCARD', p .. ':active')
+  for _, o in ipairs(orgs) do
+    weights = weights + o.weight
+    if redis.call('ZSCORE', p .. ':active', o.org) then others = others - 1 end
+  end
+  for _, o in ipairs(orgs) do
+    if o.wants > limit * o.weight / (weights + others) then flooding[#flooding + 1] = o end
+  end
+  if #flooding == #orgs + others then return {} end
+  -- A batch that takes long (its dispatcher died, or asks around) holds nobody up for longer than this.
+  redis.call('ZREMRANGEBYSCORE', p .. ':busy', '-inf', now - BUSY_MS)
+  if redis.call('ZCARD', p .. ':busy') - (redis.call('ZSCORE', p .. ':busy', drain) and 1 or 0) >= drains - 1 then
+    for _, o in ipairs(flooding) do o.wants = 0 end
+  end
+  return flooding
+end
+
+-- claim now_ms until_ms drain limit, then per org: org weight max_inflight (-1: no limit) lanes, then per lane: lane capacity
 --   ->  {more than could be looked at 0/1, ticket, keyed 0/1, …}, each org's best first.
 if verb == 'claim' then
-  local now, until_ms, limit, orgs, i = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), {}, 5
+  local now, until_ms, drain, limit, orgs, i = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5]), {}, 6
   while i <= #ARGV do
     local o = { org = ARGV[i], weight = tonumber(ARGV[i + 1]), lanes = {}, wants = 0, taken = 0 }
     local most, count = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
@@ -275,6 +308,7 @@ if verb == 'claim' then
     o.wants = math.min(o.wants, left)
     if o.wants > 0 then orgs[#orgs + 1] = o end
   end
+  local flooding = leave_one_free(orgs, drain, now, limit)
   local answer, more = { 0 }, false
   if #orgs == 0 then return answer end
   local at, virtual = shares(orgs, limit)
@@ -282,6 +316,10 @@ if verb == 'claim' then
     if o.share > 0 then more = take(o, until_ms, answer) or more end
     if o.taken > 0 then redis.call('ZADD', p .. ':active', now, o.org) end
   end
+  for _, o in ipairs(flooding) do
+    if o.taken > 0 and drain ~= '' then redis.call('ZADD', p .. ':busy', now, drain) end
+  end
+  redis.call('PEXPIRE', p .. ':busy', BUSY_MS)
   redis.call('PEXPIRE', p .. ':active', ACTIVE_MS)
   if redis.call('EXISTS', p .. ':orgs') == 1 then remember_turns(orgs, at, virtual) end
   if more then answer[1] = 1 end
@@ -522,15 +560,17 @@ if verb == 'board' then
   }
 end
 
--- enter now_ms until_ms id: a drain is alive  ->  drains alive
+-- enter now_ms until_ms id: a drain is alive, and has no batch  ->  drains alive
 if verb == 'enter' then
   redis.call('ZADD', p .. ':drains', ARGV[3], ARGV[4])
+  redis.call('ZREM', p .. ':busy', ARGV[4])
   return alive(tonumber(ARGV[2]))
 end
 
 -- leave id  ->  1 when there is work that no living drain would see
 if verb == 'leave' then
   redis.call('ZREM', p .. ':drains', ARGV[2])
+  redis.call('ZREM', p .. ':busy', ARGV[2])
   return has_work()
 end
 

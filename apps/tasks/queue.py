@@ -183,9 +183,10 @@ class PriorityQueue:
         """Take up to `limit` items of one org, best first, at most `room[lane]` from each lane."""
         return self.claim_fairly([Share(org_id=org_id, room=room, max_inflight=max_inflight)], limit=limit, now=now)[0]
 
-    def claim_fairly(self, shares: Sequence[Share], *, limit: int, now: datetime) -> tuple[list[Claim], bool]:
+    def claim_fairly(self, shares: Sequence[Share], *, limit: int, now: datetime, drain_id: str = "") -> tuple[list[Claim], bool]:
         """Take up to `limit` items of several orgs: each org's best first, each org by its weight. Also says whether more
-        may be there than the script looked at in one go."""
+        may be there than the script looked at in one go. `drain_id`: who claims; of several drains one stays free of those
+        orgs that have more than their share."""
         flat: list[Any] = []
         for share in shares:
             most = -1 if share.max_inflight is None else share.max_inflight
@@ -193,7 +194,7 @@ class PriorityQueue:
         if not flat or limit <= 0:
             return [], False
         until = clock.to_ms(now + timedelta(seconds=CLAIM_SECONDS))
-        more, *found = run("claim", clock.to_ms(now), until, limit, *flat)
+        more, *found = run("claim", clock.to_ms(now), until, drain_id, limit, *flat)
         return [_claim(found[i], bool(found[i + 1])) for i in range(0, len(found), 2)], bool(more)
 
     def keep(self, claims: Sequence[Claim], *, now: datetime) -> list[bool]:

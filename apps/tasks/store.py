@@ -20,6 +20,8 @@ from apps.tasks.models import DeadLetter, Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, Cause, TaskStatus
 
 READ_CHUNK = 500
+WRITE_CHUNK = 100
+"""Tasks of one transaction: whoever else has to write waits for one of these, not for a whole batch of somebody's thousands."""
 STEP_FIELDS = (
     "org_id", "task_id", "job_space_id", "body_hash", "status", "reason", "priority", "sequence", "attempt", "max_attempts",
     "head_agent_subject_id", "delivery_seq", "excluded_agents", "progress", "last_transition_id", "trace",
@@ -102,8 +104,12 @@ class TaskStore:
             if status in STAMPS:
                 setattr(task, STAMPS[status], now)
             pending[task.key], transitions[task.key] = birth, transition
-        inserted = self._insert_new(pending, transitions)
-        _announce(_moved(pending[key].task, transitions[key]) for key in inserted)
+        inserted: list[str] = []
+        try:
+            for part in _chunks(list(pending)):
+                inserted += self._insert_new({key: pending[key] for key in part}, transitions)
+        finally:
+            _announce(_moved(pending[key].task, transitions[key]) for key in inserted)
         return set(inserted)
 
     def _insert_new(self, births: dict[str, Birth], transitions: dict[str, Transition]) -> list[str]:
@@ -155,15 +161,22 @@ class TaskStore:
             for key, (move, transition, fields) in plans.items()
         ]
         self.complete([move.task for move, _, _ in plans.values()])
+        won: set[str] = set()
+        try:
+            for part in _chunks(changes):
+                won |= self._written(part)
+        finally:
+            for key in won:
+                move, _, fields = plans[key]
+                for name, value in fields.items():
+                    setattr(move.task, name, value)
+            _announce(_moved(move.task, transition) for key, (move, transition, _) in plans.items() if key in won)
+        return won
+
+    def _written(self, changes: Sequence[bulk.Change]) -> set[str]:
         with bulk.atomic(Task):
             won = bulk.compare_and_set(Task, changes)
-            rows = [row for key, (move, transition, _) in plans.items() if key in won for row in (transition, *move.rows, *letters[key])]
-            bulk.insert_missing(rows)
-        for key in won:
-            move, _, fields = plans[key]
-            for name, value in fields.items():
-                setattr(move.task, name, value)
-        _announce(_moved(move.task, transition) for key, (move, transition, _) in plans.items() if key in won)
+            bulk.insert_missing([row for change in changes if change.pk in won for row in change.rows])
         return won
 
     def complete(self, tasks: Sequence[Task]) -> int:
@@ -266,6 +279,12 @@ def _moved(task: Task, transition: Transition) -> TaskMoved:
         cause=transition.cause or "",
         parent_key=task.parent_key,
     )
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    if not bulk.has_transactions(Task):
+        return [items]
+    return (items[start : start + WRITE_CHUNK] for start in range(0, len(items), WRITE_CHUNK))
 
 
 def _announce(moves: Iterable[TaskMoved]) -> None:

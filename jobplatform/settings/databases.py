@@ -32,6 +32,7 @@ def database(url: str) -> dict[str, Any]:
         return mongodb(url)
     config = dict(dj_database_url.parse(url, conn_max_age=None))
     if config["ENGINE"].endswith("sqlite3"):
+        config["ENGINE"] = "jobplatform.sqlite3"
         config["OPTIONS"] = {**config.get("OPTIONS", {}), **SQLITE_OPTIONS}
     else:
         config["CONN_HEALTH_CHECKS"] = True

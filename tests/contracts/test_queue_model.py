@@ -94,7 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.holds.drop([f"{key}#1"])
             if again:
                 self.queue.push("acme", [item], now=self.now)
-                self.waiting[key] = item
+                self.waiting[key], self.due[key] = item, item.not_before_ms
 
     @rule(data=st.data())
     def remove(self, data):

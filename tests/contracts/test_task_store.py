@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db import connections, router
 
-from apps.core import events
+from apps.core import bulk, events
 from apps.tasks.events import TasksMoved
 from apps.tasks.models import Assignment, Task, Transition
 from apps.tasks.states import TaskStatus
@@ -290,3 +290,43 @@ def test_a_move_whose_mover_died_before_telling_of_it_is_told_or_never_was(db, m
     TaskStore().move(task, TaskStatus.QUEUED, reason="lost", actor="sweeper", now=NOON)
     told = list(Transition.objects.filter(task_key="acme/t1").order_by("id").values_list("old", "new", "reason"))
     assert told[1:] == [("queued", "assigned", "ada is free"), ("assigned", "queued", "lost")]
+
+
+def test_a_crowd_goes_in_and_moves_on_in_short_transactions_and_is_told_of_once(transactional_db, monkeypatch):
+    told = []
+    monkeypatch.setattr(events, "_handlers", type(events._handlers)(list))
+    events.subscribe(TasksMoved, lambda event: told.append(len(event.moves)))
+    monkeypatch.setattr("apps.tasks.store.WRITE_CHUNK", 3)
+    tasks = [task_row(f"crowd{number}") for number in range(8)]
+    tasks[4].save()  # it is there already
+    store = TaskStore()
+    born = store.insert_many([birth(task) for task in (task_row(f"crowd{number}") for number in range(8))], now=NOON)
+    assert born == {f"acme/crowd{number}" for number in range(8)} - {"acme/crowd4"}
+    loaded = store.load_many(sorted(born))
+    Task.objects.filter(pk="acme/crowd6").update(status=S.CANCELLED)
+    won = store.move_many([move(task, S.CANCELLED) for task in loaded.values()], now=LATER)
+    assert won == born - {"acme/crowd6"} and told == [7, 6]
+    assert {history(key)[-1] for key in won} == {("queued", "cancelled")} and history("acme/crowd6") == [("", "queued")]
+    assert {task.status for key, task in loaded.items() if key in won} == {S.CANCELLED}
+
+
+def test_what_was_written_before_a_store_went_away_is_told_of(transactional_db, news, monkeypatch):
+    monkeypatch.setattr(bulk, "has_transactions", lambda model: True)  # chunks are written where one writer keeps others waiting
+    monkeypatch.setattr("apps.tasks.store.WRITE_CHUNK", 2)
+    store = TaskStore()
+    tasks = [make_task(f"c{number}") for number in range(4)]
+    news.clear()
+    written = store._written
+    calls = []
+
+    def once(changes):
+        calls.append(len(changes))
+        if len(calls) > 1:
+            raise RuntimeError("the store went away")
+        return written(changes)
+
+    monkeypatch.setattr(store, "_written", once)
+    with pytest.raises(RuntimeError):
+        store.move_many([move(task, S.CANCELLED) for task in tasks], now=LATER)
+    assert [item.task_id for item in news] == ["c0", "c1"]
+    assert [task.status for task in tasks] == ["cancelled", "cancelled", "queued", "queued"]

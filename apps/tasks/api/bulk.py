@@ -24,6 +24,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError, TooLarge
 from apps.core.http import LIMITS, as_platform_error, body_stream, parse_json
 from apps.tasks.api import docs
+from apps.tasks.api.courtesy import courtesy
 from apps.tasks.api.tasks import TaskView, enveloped
 from apps.tasks.entries import TaskEntry
 from apps.tasks.intake import TaskIntake, Verdict
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 READ_BYTES = 64 * 1024
-CHUNK_LINES = 500
+CHUNK_LINES, CHUNK_LINES_IN_COMPANY = 500, 50
 CHUNK_BYTES = 4 * 1024 * 1024
 FLOWING_BYTES = 512 * 1024
 SPOOL_BYTES = 1024 * 1024
@@ -81,7 +82,7 @@ def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
     for line in lines:
         chunk.append(line)
         size += len(line.raw or b"")
-        if len(chunk) >= CHUNK_LINES or size >= CHUNK_BYTES:
+        if len(chunk) >= (CHUNK_LINES_IN_COMPANY if courtesy.company else CHUNK_LINES) or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
@@ -122,6 +123,7 @@ class BulkRun:
         """NDJSON, a piece per chunk of lines, then the summary. What fails before the first piece is raised; later it is
         the last line instead of a summary: nothing is known about the lines that have no verdict."""
         for chunk in _chunks(read_lines(stream)):
+            courtesy.give_way()
             try:
                 piece = self._chunk(chunk)
             except Exception as raised:  # the boundary: the status line is sent, the answer must still say what happened

@@ -16,6 +16,7 @@ from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from apps.tasks import shapes, steering
 from apps.tasks.api import docs
 from apps.tasks.api.bodies import reason_of
+from apps.tasks.api.courtesy import courtesy
 from apps.tasks.arrivals import Arrivals
 from apps.tasks.intake import TaskIntake, Verdict
 from apps.tasks.listing import TaskQuery
@@ -100,7 +101,8 @@ def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
         # The spec's path wants a task's submitter; on ours it may be left out. A sub-task's entry has none.
         wanted = request.path.startswith("/internal/") and kind == "task"
         entry = InitialJobParser().parse(data, kind=kind, submitter="" if wanted else request.user.submitter)
-        verdict = TaskIntake().submit(entry, request.user, now=now)
+        with courtesy.single():
+            verdict = TaskIntake().submit(entry, request.user, now=now)
         if verdict.error is not None:
             raise verdict.error
     except Invalid as error:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.core import clock
+from apps.core import background, clock
 from apps.tasks.batch import BATCH, CONTENDED_BATCH
+from apps.tasks.executor import JobExecutor
 from apps.tasks.models import Task, Transition
 from apps.tasks.queue import PriorityQueue, QueueItem, Share
 from apps.tasks.sweeper import Sweeper
@@ -103,6 +104,91 @@ def test_the_turns_of_orgs_that_are_not_ahead_are_forgotten(redis):
     for _ in range(30):
         served([share(f"org-{number}") for number in range(50)], 5)
     assert not redis.exists("jp:turns")
+
+
+class Drains:
+    """Two dispatchers at one queue."""
+
+    def __init__(self, *names: str) -> None:
+        self.queue, self.now = PriorityQueue(), NOON
+        for name in names:
+            self.enter(name)
+
+    def enter(self, name: str) -> None:
+        self.queue.enter(name, now=self.now, seconds=60)
+
+    def claim(self, name: str, *shares: Share, limit: int = 50) -> Counter:
+        claims, _ = self.queue.claim_fairly(shares, limit=limit, now=self.now, drain_id=name)
+        return Counter(claim.org_id for claim in claims)
+
+    def push(self, org: str, *numbers: int) -> None:
+        self.queue.push(org, [item(org, number) for number in numbers], now=self.now)
+
+
+@redis_only
+def test_of_two_dispatchers_one_stays_free_for_those_who_keep_to_their_share():
+    drains = Drains("one", "two")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1, "flood": 49}
+    assert drains.claim("two", share("flood")) == {}  # calm has nothing now, and may have at any moment
+    drains.push("calm", 2)
+    assert drains.claim("two", share("calm"), share("flood")) == {"calm": 1}
+    drains.enter("one")  # its batch is done
+    assert drains.claim("two", share("flood")) == {"flood": 50}
+    assert drains.claim("one", share("flood")) == {}
+
+
+@redis_only
+def test_nobody_is_kept_free_for_nobody():
+    drains = Drains("one")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1, "flood": 49}
+    assert drains.claim("one", share("flood")) == {"flood": 50}  # it is alone
+    drains.enter("two")
+    drains.now += timedelta(seconds=3)  # nothing of calm has been served for two seconds
+    for name in ("one", "two"):
+        assert drains.claim(name, share("flood")) == {"flood": 50}
+
+
+@redis_only
+def test_where_all_have_more_than_their_share_all_dispatchers_serve_them_by_weight():
+    drains = Drains("one", "two")
+    for org in ("a", "b"):
+        drains.push(org, *range(1000))
+    for name in ("one", "two"):
+        assert drains.claim(name, share("a", 4), share("b", 1)) == {"a": 40, "b": 10}
+
+
+@redis_only
+def test_a_batch_that_does_not_end_keeps_nobody_waiting(redis):
+    drains = Drains("one", "two")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    drains.claim("one", share("calm"), share("flood"))
+    drains.now += timedelta(seconds=1.001)
+    assert drains.claim("two", share("flood")) == {"flood": 50}
+    assert 0 < redis.pttl("jp:busy") <= 1000
+    for name in ("one", "two"):
+        drains.queue.leave(name)
+    assert not redis.exists("jp:busy")
+
+
+@pytest.mark.store
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_is_alone_between_several_orgs_asks_for_another(yard, redis, nats, monkeypatch):
+    sent = []
+    monkeypatch.setattr(background, "send", lambda name, **more: sent.append((name, more)))
+    yard.org("a")
+    yard.put("t1", org="a")
+    JobExecutor().drain(seconds=0.01)
+    assert not sent
+    yard.org("b")
+    for org in ("a", "b"):
+        yard.put("t2", org=org)
+    JobExecutor().drain(seconds=0.01)
+    assert sent == [("dispatch.drain", {"expires_seconds": 1.0})]
 
 
 def waits(flood_per_second: float, seconds: int = 8) -> list[float]:

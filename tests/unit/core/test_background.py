@@ -34,3 +34,12 @@ def test_a_hint_is_a_json_message_on_the_queue_of_its_verb():
     assert message.content_type == "application/json"
     assert message.headers["task"] == Work.SWEEP
     assert message.payload[1] == {"org_id": "acme"}
+
+
+def test_a_hint_that_is_wanted_soon_or_not_at_all_says_until_when():
+    with current_app.connection_for_read() as broker:
+        broker.SimpleQueue("upkeep").clear()
+        assert background.send(Work.SWEEP, expires_seconds=1.0) is True
+        message = broker.SimpleQueue("upkeep").get(block=False)
+        message.ack()
+    assert message.headers["expires"] and message.payload[1] == {}
