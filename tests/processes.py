@@ -144,6 +144,9 @@ class Rows:
     def reports(self, org_id: str) -> list[dict[str, Any]]:
         return self._all("tasks_report", org_id)
 
+    def workflow_items(self, org_id: str) -> list[dict[str, Any]]:
+        return self._all("workflows_item", org_id)
+
     def policy_runs(self, org_id: str) -> list[dict[str, Any]]:
         return self._all("dsl_policyrun", org_id)
 
@@ -190,6 +193,7 @@ class Stack:
             "METRICS_TOKEN": METRICS_TOKEN,
             "EVENT_TRANSPORTS": "redis",
             "EVENT_ORGS": "*",
+            "TASK_PROCESSORS": "tests.integration.workflows.processors",
             "REDIS_URL": "",
             "NATS_URL": "",
             "DATABASE_URL": "",
