@@ -1,5 +1,6 @@
-"""`python -m bench`: throughput beside raw Celery, submit→agent latency, cost by queue depth, a backtest, and the market:
-routing with many candidates, and simulated choices against an oracle. `python -m bench market` runs one part.
+"""`python -m bench`: fans and graphs of sessions, throughput beside raw Celery, submit→agent latency, cost by queue depth, a
+backtest, and the market: routing with many candidates, and simulated choices against an oracle. `python -m bench market` runs
+one part.
 
 Writes var/bench/latest.json."""
 
@@ -23,12 +24,13 @@ from rich.console import Console
 
 from bench import report
 from bench.fairness import fairness
+from bench.fanout import fanout, graph
 from bench.house import ORG, House
 from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
-PARTS = ("throughput", "latency", "depth", "fairness", "backtest", "market")
+PARTS = ("fanout", "graph", "throughput", "latency", "depth", "fairness", "backtest", "market")
 DEPTHS = (1_000, 10_000, 100_000)
 
 
@@ -40,13 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage = Stage(options.data.resolve() / "platform")
     began = time.monotonic()
     try:
-        console.print("Raising the platform …", style="bright_black")
-        house = House(stage)
-        figures: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "settings": report.settings(stage)}
-        for part in [*options.parts, *(options.only or ())] or PARTS:
+        wanted = [*options.parts, *(options.only or ())] or list(PARTS)
+        figures: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        for part in [part for part in wanted if part in ALONE]:
+            console.print(f"Measuring {part} …", style="bright_black")
+            figures[part] = ALONE[part](options)
+        house = None
+        for part in [part for part in wanted if part in MEASURES]:
+            if house is None:
+                console.print("Raising the platform …", style="bright_black")
+                house = House(stage)
             console.print(f"Measuring {part} …", style="bright_black")
             figures[part] = MEASURES[part](house, options)
             stage.check()
+        figures["settings"] = report.settings(stage)
     except (Broken, Wrong) as problem:
         console.print(f"The bench failed: {problem}", style="red", markup=False)
         return 1
@@ -165,6 +174,10 @@ def fair(house: House, options: argparse.Namespace) -> dict[str, Any]:
 MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "fairness": fair, "backtest": backtest, "market": market}
 
 
+ALONE = {"fanout": lambda options: fanout(options, _raw_workers), "graph": graph}
+"""Each raises a platform of its own."""
+
+
 @contextlib.contextmanager
 def _raw_workers(stage: Stage, broker: str, pool: str, processes: int, *, children: int) -> Iterator[dict[str, int]]:
     """Their pids. As `celery worker` starts them: only pool, concurrency, queue and name are given."""
@@ -207,6 +220,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")
     parser.add_argument("--candidates", type=int, default=1_000, help="agents a routing decision chooses from (default %(default)s)")
     parser.add_argument("--decisions", type=int, default=100, help="routing decisions of each strategy (default %(default)s)")
+    fans = (1_000, 10_000, 100_000)
+    parser.add_argument("--fans", type=lambda text: tuple(map(int, text.split(","))), default=fans, help="items of the fans")
+    parser.add_argument("--raw-fan-max", type=int, default=10_000, help="no raw chord of more (100,000: minutes; default %(default)s)")
+    parser.add_argument("--chain", type=int, default=200, help="tasks of the chain (default %(default)s)")
+    parser.add_argument("--graph-tasks", type=int, default=2_000, help="of 50 ms each (default %(default)s)")
+    parser.add_argument("--graph-edges", type=int, default=10_000, help="(default %(default)s)")
+    parser.add_argument("--slots", type=int, default=4, help="workers of the graph (default %(default)s)")
     parser.add_argument("--simulated", type=int, default=400, help="tasks of the simulated market (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated market (default %(default)s)")
     options = parser.parse_args(argv)

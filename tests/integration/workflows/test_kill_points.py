@@ -5,6 +5,7 @@ Dying is an exception that nothing catches, at the place where SIGKILL would str
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -101,10 +102,8 @@ def test_a_death_at_any_point_changes_nothing_in_the_end(flow, nats, settings, m
 
 
 def survive(act) -> None:
-    try:
+    with contextlib.suppress(Died):
         act()
-    except Died:
-        pass
 
 
 def lived(flow) -> None:
