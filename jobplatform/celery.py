@@ -58,6 +58,8 @@ app.conf.update(
     # Redis for an hour: a chord only wakes, and who sleeps longer is woken by upkeep.
     task_ignore_result=True,
     result_expires=3600,
+    redis_socket_timeout=5.0,
+    redis_socket_connect_timeout=2.0,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,

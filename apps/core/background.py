@@ -47,8 +47,10 @@ def send_chord(group_id: str, name: str, each: Sequence[Mapping[str, Any]], *, t
     """A chord: the parts `name` (one per arguments), and when all have returned, the hint `then`. False when it is away.
 
     What the parts answer is not kept, and `then` is not told: it must look for itself."""
-    parts = [current_app.signature(name, kwargs=dict(one), immutable=True) for one in each]
-    body = current_app.signature(then, kwargs=dict(arguments), immutable=True)
+    # Nobody waits for their results: a sender that did would listen to the result backend, and wait for one that is away.
+    options = {"ignore_result": True}
+    parts = [current_app.signature(name, kwargs=dict(one), immutable=True, options=options) for one in each]
+    body = current_app.signature(then, kwargs=dict(arguments), immutable=True, options=options)
     try:
         chord(parts, task_id=group_id, app=current_app)(body)
     except AWAY as error:
