@@ -193,7 +193,7 @@ class Stack:
             "METRICS_TOKEN": METRICS_TOKEN,
             "EVENT_TRANSPORTS": "redis",
             "EVENT_ORGS": "*",
-            "TASK_PROCESSORS": "tests.integration.workflows.processors",
+            "TASK_PROCESSORS": "tests.integration.workflows.processors,tests.agents.processors",
             "REDIS_URL": "",
             "NATS_URL": "",
             "DATABASE_URL": "",

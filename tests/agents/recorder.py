@@ -2,7 +2,8 @@
 
     python -m tests.agents.recorder SUBJECT HISTORY_DIR SLOTS        ($JOBPLATFORM_NATS_URL, $JOBPLATFORM_API_KEY)
 
-`task_job_submission_data.do`: {"seconds": 0.1, "block": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
+`task_job_submission_data.do`, or `input.do` of a session's item:
+{"seconds": 0.1, "block": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
 "fail": {"attempts": 1, "retryable": true}, "die": true}. `block` holds the whole agent: it hears nothing until the task is done.
 """
 
@@ -40,7 +41,7 @@ def main() -> None:
 
     @agent.handler
     async def work(task: Task, context: Context) -> dict[str, Any]:
-        do = task.payload.get("do") or {}
+        do = task.payload.get("do") or task.payload.get("input", {}).get("do") or {}
         if subject in do.get("decline", ()):
             raise Decline("not for me")
         facts = {"task_id": task.task_id, "attempt": task.attempt, "nonce": secrets.token_hex(8)}

@@ -88,6 +88,7 @@ def operating(
     act.add_argument("--schedule", metavar="NAME", help="fired by this schedule")
     act.add_argument("--priority-min", type=int, metavar="N")
     act.add_argument("--priority-max", type=int, metavar="N")
+    act.add_argument("--where", metavar="JSON", help="tasks by a filter with MongoDB's operators")
     _letter_filters(act, moment)
     act.add_argument("--task", action="append", dest="ids", metavar="TASK_ID", help="only these; may be repeated")
     act.add_argument("--priority", type=int, metavar="N", help="with reprioritize: the new one")
