@@ -169,15 +169,16 @@ def test_phase_2_dependencies_decide_the_order_and_independent_groups_run_side_b
     session_id = started(
         olga,
         task_groups=[
-            {"key": "left", "tasks": [away("work", **slow)]},
-            {"key": "right", "tasks": [away("work", **slow)]},
+            {"key": "left", "tasks": [away("sow", **slow)]},
+            {"key": "right", "tasks": [away("reap", **slow)]},
             {"key": "broken", "on_failure": "skip", "tasks": [step("no", input={"fail": {"attempts": 9}})]},
             {"key": "join", "dependencies": ["left", "right"], "optional_dependencies": ["broken"], "tasks": [step("done")]},
         ],
     )  # fmt: skip
     assert ended(olga, session_id).completed
     steps = {one.path: one for one in olga.session_steps(session_id)}
-    assert steps["left.work"].started < steps["right.work"].finished and steps["right.work"].started < steps["left.work"].finished
+    sow, reap = steps["left.sow"], steps["right.reap"]
+    assert sow.started < reap.finished and reap.started < sow.finished
     assert steps["join"].started >= max(steps["left"].finished, steps["right"].finished, steps["broken"].finished)
     assert steps["broken"].status == "failed"
 
@@ -247,7 +248,11 @@ def test_what_failed_is_retried_a_step_is_run_again_with_changed_input_and_what_
     undo = {"agent_class": "Tell", "executor": "celery", "input": {"undone": True}}
     session_id = started(
         olga,
-        tasks=[step("base", input={"n": 1}, compensation=undo), step("shaky", dependencies=["base"], input={"fail": {"attempts": 1}})],
+        tasks=[
+            step("base", input={"n": 1}, compensation=undo),
+            step("after", dependencies=["base"], input={"got": "{base.n}"}),
+            step("shaky", input={"fail": {"attempts": 1}}),
+        ],
     )
     assert ended(olga, session_id).status == "failed"
     assert olga.retry_session(session_id, "once more").run == 2
@@ -255,7 +260,8 @@ def test_what_failed_is_retried_a_step_is_run_again_with_changed_input_and_what_
     base = olga.session_step(session_id, "main.base")
     olga.rerun_session(session_id, "main.base", input={"n": 2})
     assert ended(olga, session_id).completed
-    assert olga.session_results(session_id)["results"]["base"]["n"] == 2
+    results = olga.session_results(session_id)["results"]
+    assert (results["base"]["n"], results["after"]["got"]) == (2, 2)
     assert olga.session_step(session_id, "main.base").started > base.finished
     olga.compensate_session(session_id)
     wait_until(lambda: olga.session(session_id).data["compensation"] == "completed", what="it is undone")
