@@ -282,7 +282,7 @@ class ItemAdmin(ReadOnlyAdmin):
         return format_html(
             '<a href="{}">{}</a>',
             reverse("admin:tasks_task_change", args=[admin.utils.quote(row.task_key)]),
-            row.task_key.partition("/")[2],
+            Truncator(row.task_key.partition("/")[2]).chars(16),
         )
 
     @admin.display(description="input")
