@@ -32,8 +32,8 @@ from apps.workflows.vectors import VectorIndex
 
 COLLECTION = re.compile("[A-Za-z0-9_-]{1,64}")
 KEY_MAX = 180
-BODY_MAX = 1024 * 1024
-"""bytes of a document as JSON"""
+BODY_MAX = 256 * 1024
+"""bytes of a document as JSON; a page of them is held in memory"""
 TEXT_MAX = 64 * 1024
 DOCUMENTS_MAX = 100_000
 """in one collection"""
@@ -42,7 +42,7 @@ SCANNED_MAX = 5_000
 """documents a filter looks at before it answers with what it has, and where to go on"""
 NEAREST_MAX = 1_000
 """documents a search with a filter looks at"""
-BATCH = 500
+BATCH = 100
 
 FIELDS = {"key": Field(kind=TEXT), "text": Field(kind=TEXT), "updated_by": Field(kind=TEXT), "value": Field(kind=FREE)}
 """What a filter may name; paths such as `value.team` go into the document."""

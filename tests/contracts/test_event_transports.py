@@ -136,6 +136,29 @@ def test_a_broker_that_comes_back_is_found_again_and_after_closing_nothing_comes
         line.heard.get(timeout=0.3)
 
 
+def test_what_a_listener_had_not_done_when_it_ended_comes_to_the_next(settings, tmp_path):
+    """Kafka only: the others lose what nobody listens to."""
+    server, transport, _, _ = _kafka(settings, tmp_path)
+    seen, heard = queue.Queue(), queue.Queue()
+
+    def never(message: Message) -> None:
+        seen.put(message)
+        raise Unavailable()
+
+    first = transport.subscribe(["actions"], never)
+    assert seen.get(timeout=PATIENCE).payload == b"first"
+    first.close()
+    second = transport.subscribe(["actions"], heard.put)
+    assert heard.get(timeout=PATIENCE).payload == b"first"
+    second.close()
+    third = transport.subscribe(["actions"], heard.put)
+    assert third.wait_in_force(PATIENCE)
+    transport.publish("actions", b"new", key="k", org_id="acme")
+    assert heard.get(timeout=PATIENCE).payload == b"new"  # what was done does not come again
+    transport.close()
+    server.kill()
+
+
 def test_the_first_event_of_a_process_waits_for_its_connection(nats):
     from apps.workflows.transports.nats import NatsTransport, subject
 
