@@ -18,7 +18,7 @@ from apps.core.errors import Invalid, PlatformError
 from apps.core.failpoint import failpoint
 from apps.tasks.entries import TaskEntry
 from apps.tasks.events import TasksMoved
-from apps.tasks.intake import OtherBody, TaskIntake, Verdict
+from apps.tasks.intake import OtherBody, TaskIntake
 from apps.tasks.models import Task
 from apps.tasks.parser import InitialJobParser
 from apps.tasks.states import TERMINAL, TaskStatus
@@ -58,15 +58,15 @@ def send(taken: Claim, task: TaskSpec, saved: dict[str, Any] | None, *, now: dat
     if not Chunk.objects.filter(pk=chunk.pk, status=ChunkStatus.RUNNING.value, fence=chunk.fence).update(**fields):
         return set()
     failpoint("away.recorded")
-    submit(chunk.pk, taken.session, taken.step, task, now=now)
-    return settle([chunk.pk], now=now)
+    return submit(chunk.pk, taken.session, taken.step, task, now=now) | settle([chunk.pk], now=now)
 
 
-def submit(chunk_id: str, session: Session, step: Step, task: TaskSpec, *, now: datetime) -> None:
-    """The items of a chunk that are not out yet. May be done again: the derived id makes of two tries one task."""
+def submit(chunk_id: str, session: Session, step: Step, task: TaskSpec, *, now: datetime) -> set[str]:
+    """The items of a chunk that are not out yet. May be done again: the derived id makes of two tries one task. Answers the
+    chunk when all of it has ended and no chord speaks for it."""
     items = list(Item.objects.filter(chunk_id=chunk_id, status=ItemStatus.PENDING.value).order_by("index").defer("result"))
     if not items:
-        return
+        return set()
     principal = births.principal_of(session)
     entries: list[TaskEntry] = []
     going: list[Item] = []
@@ -94,29 +94,26 @@ def submit(chunk_id: str, session: Session, step: Step, task: TaskSpec, *, now: 
     failpoint("away.keys_written")
     verdicts = TaskIntake().submit_many(entries, principal, now=now) if entries else []
     failpoint("away.submitted")
+    over: list[str] = []
     for item, verdict in zip(going, verdicts, strict=True):
         item.status = ItemStatus.RUNNING.value
-        if verdict.status is not None and verdict.status in TERMINAL:
-            ended.append(_ended(item, *_refused(verdict), now))
-        elif verdict.error is not None and not isinstance(verdict.error, OtherBody) and not _later(verdict.error):
-            ended.append(_ended(item, ItemStatus.FAILED, None, executing.clip(str(verdict.error)), now))
-        elif verdict.error is not None and _later(verdict.error):
+        if verdict.status is not None or verdict.error is None or isinstance(verdict.error, OtherBody):
+            if verdict.status is not None and verdict.status in TERMINAL:
+                over.append(keys[item.id])  # refused by a policy, or done since an earlier try: the task itself says what came of it
+        elif _later(verdict.error):
             # Over a limit of the org: upkeep submits it again.
             Item.objects.filter(pk=item.id, status=ItemStatus.RUNNING.value).update(status=ItemStatus.PENDING.value)
+        else:
+            ended.append(_ended(item, ItemStatus.FAILED, None, executing.clip(str(verdict.error)), now))
     bulk.compare_and_set(Item, ended)
     # Nor may one that was cancelled before its task was there leave an agent at work.
     cancelled = Item.objects.filter(pk__in=[item.id for item in going], status=ItemStatus.CANCELLED.value).values_list("pk", flat=True)
     stop_tasks([keys[pk] for pk in cancelled], "it is no longer wanted", now=now)
+    return ended_tasks(over, now=now)
 
 
 def _later(error: PlatformError) -> bool:
     return error.retry_helps or error.status == 429
-
-
-def _refused(verdict: Verdict) -> tuple[ItemStatus, Any, str]:
-    if verdict.repeated and verdict.status == TaskStatus.COMPLETED:
-        return ItemStatus.FAILED, None, "looked at too late"  # settled from the task itself, a moment later
-    return ItemStatus.FAILED, None, executing.clip(verdict.reason or str(verdict.status))
 
 
 def _entry(item: Item, session: Session, step: Step, task: TaskSpec, now: datetime) -> TaskEntry:
@@ -162,7 +159,7 @@ def heard(news: TasksMoved) -> None:
         background.send(Work.ITEMS_ENDED, task_keys=keys[start : start + AT_ONCE])
 
 
-def ended(task_keys: Collection[str], *, now: datetime) -> set[str]:
+def ended_tasks(task_keys: Collection[str], *, now: datetime) -> set[str]:
     """Tasks that may have ended: their items end too. Answers the chunks of which that was the last."""
     tasks = Task.objects.filter(pk__in=list(task_keys), status__in=[status.value for status in TERMINAL])
     named: dict[str, Task] = {}

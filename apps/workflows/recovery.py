@@ -120,14 +120,14 @@ def _away(now: datetime) -> int:
         if step is not None and items.filter(status=ItemStatus.PENDING.value).exists() and session.status == SessionStatus.RUNNING:
             task = undoing.task_of(store.spec_of(session), step.path)
             if task is not None:
-                away.submit(chunk.pk, session, step, task, now=now)
+                unheard |= away.submit(chunk.pk, session, step, task, now=now)
         keys = list(items.filter(status=ItemStatus.RUNNING.value).values_list("task_key", flat=True))
         there = set(Task.objects.filter(pk__in=keys).values_list("pk", flat=True)) if keys else set()
         # Their key was written and their submitter died: once more, under the same id.
         lost = [key for key in keys if key not in there]
         items.filter(status=ItemStatus.RUNNING.value, task_key__in=lost).update(status=ItemStatus.PENDING.value)
         ended = Task.objects.filter(pk__in=keys, status__in=[status.value for status in TERMINAL]).values_list("pk", flat=True)
-        unheard |= away.ended(list(ended), now=now)
+        unheard |= away.ended_tasks(list(ended), now=now)
         unheard |= away.settle([chunk.pk], now=now)
     canvas.send(work.after(unheard, now=now))
     return len(unheard)

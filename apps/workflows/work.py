@@ -119,7 +119,7 @@ def advance(session_key: str, paths: Sequence[str], *, stopping: Callable[[], bo
 
 def items_ended(task_keys: Collection[str], *, stopping: Callable[[], bool] = never) -> None:
     now = clock.now()
-    _go_on(after(away.ended(task_keys, now=now), now=now), stopping)
+    _go_on(after(away.ended_tasks(task_keys, now=now), now=now), stopping)
 
 
 def _take_one(sendings: Sequence[Sending]) -> tuple[str | None, list[Sending]]:

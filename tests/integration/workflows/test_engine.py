@@ -313,3 +313,44 @@ def test_times_up_for_items_steps_groups_and_sessions(flow):
     late = flow.start({"timeout_s": 1, "tasks": [{"key": "a", "executor": "agent", "message_template": "x"}]})
     flow.hand.settle()
     assert flow.status(late) == "timed_out"
+
+
+def test_what_a_policy_refuses_fails_its_item_with_the_reason(flow, nats):
+    from apps.dsl.scripts import register
+
+    source = 'def approve(task):\n    return {"accepted": task["goal"] != "b", "reason": "not b"}'
+    register(org_id="acme", script_id="approval/yes", hook="approval", source=source, by="tests", now=clock.now(), activate=True)
+    session_id = flow.start(
+        {
+            "tasks": [
+                {
+                    "key": "read",
+                    "executor": "agent",
+                    "message_template": "{doc}",
+                    "docs": ["a", "b"],
+                    "expansion_config": bare("doc", "docs"),
+                }
+            ]
+        }
+    )
+    flow.hand.deliver()
+    from apps.tasks.models import Task
+
+    ends(Task.objects.filter(status="queued"))
+    flow.hand.settle()
+    assert [(row.status, row.reason) for row in Item.objects.order_by("index")] == [("completed", ""), ("failed", "not b")]
+    assert flow.get(session_id)["partial"] is True and flow.results(session_id)["read"] == ["done a"]
+
+
+def test_an_item_done_since_an_earlier_try_to_submit_it_is_done(flow, nats):
+    """Whoever submitted died before it knew; its chunk is taken up again when the agent has long finished."""
+    from apps.tasks.models import Task
+
+    session_id = flow.start({"tasks": [{"key": "a", "executor": "agent", "message_template": "x", "result_keys": ["a"]}]})
+    flow.hand.deliver()
+    flow.hand.hints.clear()
+    ends(Task.objects.all())
+    flow.hand.hints.clear()
+    Item.objects.update(status="pending")
+    flow.hand.settle()
+    assert flow.status(session_id) == "completed" and flow.results(session_id) == {"a": "done x"}
