@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.workflows import expansion, provision
+from apps.workflows.expansion import Work
 from apps.workflows.spec import LIMITS, ROOT, Limits, NodeSpec, SessionSpec
 
 NAMES = 10
@@ -86,6 +87,7 @@ class _Counting:
     run_starlark: Any
     limits: Limits
     rows: int = field(default=ROWS)
+    work: Work = field(default_factory=Work)
 
     def count(self, node: NodeSpec) -> tuple[int | None, list[str], list[str]]:
         """(how many items or None, the first names, the steps after which it is known)"""
@@ -99,12 +101,19 @@ class _Counting:
         if after:
             return None, [], list(dict.fromkeys(after))
         where = f"{node.where}.expansion_config"
-        given: dict[str, Any] = {"limit": self.limits.items, "where": where, "run_starlark": self.run_starlark}
+        if self.work.is_done:
+            return None, [], []
+        given: dict[str, Any] = {"limit": self.limits.items, "where": where, "run_starlark": self.run_starlark, "work": self.work}
         cheap = not provision.made_to_count(config)
         total = expansion.count(config, data, self.context, **given) if cheap else None
         if self.rows < (total or 0) or self.rows <= 0:
             return total, [], []
-        found = expansion.expand(config, data, self.context, **given)
+        try:
+            found = expansion.expand(config, data, self.context, **given)
+        except expansion.BadExpansion:
+            if self.work.is_done:  # together they are too much to look at while somebody waits
+                return total, [], []
+            raise
         self.rows -= found.total
         return found.total, [f"{name} {item.name_suffix}" for item in found.items[:NAMES]], []
 

@@ -19,6 +19,9 @@ from apps.workflows.spec import Limits, TaskSpec
 TEMPLATES = ("message_template", "input", "shared_instructions")
 """Fields of a task that are templates."""
 
+AHEAD_WORK = 200_000
+"""of counting what expansions of one document would make, before anything runs: some tenths of a second"""
+
 Writers = dict[str, list[int]]
 """Result key → positions of the steps that write it, in the order of the session."""
 
@@ -101,7 +104,7 @@ class _Names:
         if self.task.expansion_config is not None:
             items = self._expansion(self.task.expansion_config)
         if self.task.result_schema is not None:
-            self.problems.extend(result_schema.validate(self.task.result_schema, f"{self.draft.where}.result_schema"))
+            self.problems.extend(self.ahead.schemas.problems(self.task.result_schema, f"{self.draft.where}.result_schema"))
         for name in TEMPLATES:
             if value := getattr(self.task, name):
                 self._template(value, f"{self.draft.where}.{name}", items)
@@ -174,12 +177,19 @@ class _Ahead:
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.left = limits, limits.items
+        self.work = expansion.Work(AHEAD_WORK)
+        self.schemas = result_schema.Judge()
 
     def count(self, config: Mapping[str, Any], data: Mapping[str, Any], context: Mapping[str, Any], where: str) -> None:
         """Raises BadExpansion."""
-        if self.left <= 0:
+        if self.left <= 0 or self.work.is_done:
             return
-        total = expansion.count(config, data, context, limit=self.limits.items, where=where)
+        try:
+            total = expansion.count(config, data, context, limit=self.limits.items, where=where, work=self.work)
+        except BadExpansion:
+            if self.work.is_done:
+                return  # perhaps it is only the last straw: it is judged when it runs
+            raise
         if made_to_count(config):
             self.left -= total
 

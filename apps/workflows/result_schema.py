@@ -21,13 +21,17 @@ import re2
 
 from apps.core.errors import Problem
 
-MAX_BYTES = 64 * 1024
+MAX_BYTES = 32 * 1024
+MAX_TOGETHER = 64 * 1024
+"""bytes of all different schemas of one document: judging one costs about 15 µs a byte"""
 MAX_DEPTH = 32
 MAX_PATTERN = 256
 MAX_PROBLEMS = 20
 MAX_MESSAGE = 200
 MAX_WORK = 500_000
 """keywords looked at in one check: about a second"""
+PROBE_WORK = 5_000
+"""of trying a schema on next to nothing"""
 REFERENCE_COST = 25
 """of following a `$ref`, in keywords"""
 
@@ -53,11 +57,11 @@ class ResultSchema:
         plain = {name: value for name, value in schema.items() if name != "$id"} if isinstance(schema, Mapping) else schema
         self._validator = _validator_class(_dialect(schema))(plain, registry=_no_documents())
 
-    def problems(self, value: Any, where: str = "result") -> list[Problem]:
+    def problems(self, value: Any, where: str = "result", *, work: int = MAX_WORK) -> list[Problem]:
         """What is wrong with the value, each with its path; at most MAX_PROBLEMS. Does not raise."""
         from referencing.exceptions import Unresolvable
 
-        _work.left = MAX_WORK
+        _work.left = work
         try:
             errors = list(islice(self._validator.iter_errors(value), MAX_PROBLEMS))
         except TooMuchWork:
@@ -90,9 +94,30 @@ def validate(schema: Any, where: str = "result_schema") -> list[Problem]:
         return [Problem(field=where, code="too_large", message="is too large to be checked")]
     if not found:
         ready = ResultSchema(schema)
-        probed = (problem for probe in PROBES for problem in ready.problems(probe, where))
+        probed = (problem for probe in PROBES for problem in ready.problems(probe, where, work=PROBE_WORK))
         found = [problem for problem in probed if problem.code.startswith("schema_")][:1]
     return found
+
+
+class Judge:
+    """Judges the schemas of one document: the same one once, and not more of them than can be judged while somebody waits."""
+
+    def __init__(self) -> None:
+        self._left = MAX_TOGETHER
+        self._judged: dict[bytes, bool] = {}
+
+    def problems(self, schema: Any, where: str) -> list[Problem]:
+        text = orjson.dumps(schema)
+        if self._judged.get(text):
+            return []
+        if text not in self._judged:
+            self._left -= len(text)
+        if self._left < 0:
+            message = f"all different result schemas of a session must not be larger than {MAX_TOGETHER // 1024} kB together"
+            return [Problem(field=where, code="too_large", message=message)]
+        found = validate(schema, where)
+        self._judged[text] = not found
+        return found
 
 
 # ---- what we do not take -----------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ compared with the limit before an item is made, so a product of 10^9 costs nothi
 """
 
 from apps.workflows.expansion.expand import count, expand
-from apps.workflows.expansion.items import BadExpansion, ExpandedItem, Expansion, TooManyItems
+from apps.workflows.expansion.items import BadExpansion, ExpandedItem, Expansion, TooManyItems, Work
 from apps.workflows.expansion.shape import CONFIG_KEYS, OUTPUT_FORMATS, TYPES, item_variables, reads, sources, validate
 from apps.workflows.expansion.sources import holds_list
 
 __all__ = [
-    "CONFIG_KEYS", "OUTPUT_FORMATS", "TYPES", "BadExpansion", "ExpandedItem", "Expansion", "TooManyItems",
+    "CONFIG_KEYS", "OUTPUT_FORMATS", "TYPES", "BadExpansion", "ExpandedItem", "Expansion", "TooManyItems", "Work",
     "count", "expand", "holds_list", "item_variables", "reads", "sources", "validate",
 ]  # fmt: skip

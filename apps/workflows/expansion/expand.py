@@ -23,13 +23,14 @@ def expand(
     limit: int = DEFAULT_LIMIT,
     run_starlark: RunStarlark | None = None,
     where: str = "expansion_config",
+    work: Work | None = None,
 ) -> Expansion:
-    """The items of a task. `data` is the task's document, asked before the context.
+    """The items of a task. `data` is the task's document, asked before the context. `work`: shared with other expansions.
 
     Raises BadExpansion (TooManyItems among them), each problem with its path below `where`.
     """
     _check(config, where)
-    names, rows = _Making(run_starlark).level(config, (data, context), _limit(config, limit), where)
+    names, rows = _Making(run_starlark, work or Work()).level(config, (data, context), _limit(config, limit), where)
     _weigh(rows, where)
     items = identifiers.named(rows, names)
     return Expansion(kind=shape.kind(config), items=items, total=len(items))
@@ -43,6 +44,7 @@ def count(
     limit: int = DEFAULT_LIMIT,
     run_starlark: RunStarlark | None = None,
     where: str = "expansion_config",
+    work: Work | None = None,
 ) -> int:
     """How many items `expand` would make; where lengths alone tell, nothing is made. Raises what `expand` raises."""
     _check(config, where)
@@ -50,7 +52,7 @@ def count(
     plain = not any(config.get(name) for name in ("include", "exclude", "nested"))
     if plain and shape.kind(config) != "custom":
         return _size(config, _arrays(config, layers, where), limit, where)
-    return len(_Making(run_starlark).level(config, layers, limit, where)[1])
+    return len(_Making(run_starlark, work or Work()).level(config, layers, limit, where)[1])
 
 
 def _check(config: Mapping[str, Any], where: str) -> None:
@@ -67,8 +69,8 @@ def _limit(config: Mapping[str, Any], limit: int) -> int:
 class _Making:
     """One expansion: its script, and the work it may still do."""
 
-    def __init__(self, run_starlark: RunStarlark | None) -> None:
-        self.run_starlark, self.work = run_starlark, Work()
+    def __init__(self, run_starlark: RunStarlark | None, work: Work) -> None:
+        self.run_starlark, self.work = run_starlark, work
 
     def level(self, config: Mapping[str, Any], layers: Layers, limit: int, where: str) -> tuple[list[str], Rows]:
         """Names (not yet unique) and values of the items of one config, those of `nested` in their place."""

@@ -42,12 +42,16 @@ class TooManyItems(BadExpansion):
 
 class Work:
     """What one expansion may look at, over all its levels: rules on many items, or filters that drop what they see, are
-    bounded too, not only the items that remain."""
+    bounded too, not only the items that remain. Several expansions that are made while somebody waits may share one."""
 
     __slots__ = ("left",)
 
-    def __init__(self) -> None:
-        self.left = MAX_WORK
+    def __init__(self, units: int | None = None) -> None:
+        self.left = MAX_WORK if units is None else units
+
+    @property
+    def is_done(self) -> bool:
+        return self.left < 0
 
     def spend(self, units: int, where: str) -> None:
         """Raises BadExpansion when it is too much."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apps.core.errors import Invalid
+from apps.workflows.dry_run import expanded_plan
 from apps.workflows.spec import LIMITS, Join, Limits, Retry, load, parse
 
 PROCESSORS = ("Upper", "WordCount")
@@ -349,3 +350,16 @@ def test_a_stored_document_is_read_without_being_judged_again():
     stored = copy.deepcopy(spec.document)
     assert load(stored) == spec
     assert stored["tasks"][0]["compensation"]["executor"] == "celery"
+
+
+def test_what_a_document_asks_to_be_looked_at_ahead_is_bounded_as_a_whole():
+    dropping = {
+        "type": "array",
+        "array_mapping": {"x": "some"},
+        "nested": {"type": "custom", "transform_rules": {"combine": {"y": "some"}, "filter": {"some": "<0"}}},
+    }
+    tasks = [{"key": f"t{number}", "expansion_config": dropping} for number in range(300)]
+    began = time.process_time()
+    spec = parse({"context": {"some": list(range(1000))}, "tasks": tasks}, processors=())
+    expanded_plan(spec)
+    assert time.process_time() - began < 10  # one of them alone takes most of a second

@@ -99,6 +99,15 @@ def test_a_schema_that_multiplies_its_work_is_stopped() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_the_schemas_of_one_document_are_judged_once_each_and_bounded_together() -> None:
+    judge, large = result_schema.Judge(), {"description": "x" * 12_000}
+    assert all(judge.problems(large, "a") == [] for _ in range(100))
+    found = [judge.problems({**large, "title": str(number)}, "b") for number in range(5)]
+    assert [[one.code for one in each] for each in found] == [[], [], [], [], ["too_large"]]
+    bad = result_schema.Judge()
+    assert [bad.problems({"type": "objekt"}, where)[0].field for where in ("a", "b")] == ["a.type", "b.type"]
+
+
 def test_a_pattern_cannot_be_made_slow() -> None:
     schema = {"pattern": "^(a+)+$", "patternProperties": {"^(a+)+$": {"type": "integer"}}, "additionalProperties": False}
     evil = "a" * 60_000 + "!"
