@@ -10,9 +10,10 @@ import pytest
 from apps.core import clock
 from apps.core.errors import Conflict
 from apps.workflows import store
-from apps.workflows.models import Chunk, Item, Step
+from apps.workflows.models import Chunk, Item, SessionEvent, Step
 from apps.workflows.processors import TaskProcessor, WorkItem, register
 from apps.workflows.spec import load, parse
+from apps.workflows.states import STEP_ENDED
 from tests.unit.workflows.checks import watched
 from tests.unit.workflows.documents import random_document, without_races
 from tests.unit.workflows.simulate import behaviour
@@ -96,10 +97,17 @@ def _steer(flow, session_id: str, rng: random.Random) -> None:
 
 def _each_after_its_parents(flow, session_id: str, rows: dict[str, Step]) -> None:
     spec = load(flow.sessions.document(flow.principal, session_id))
+    began: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    events = SessionEvent.objects.filter(session_key=f"acme/{session_id}", item=None).order_by("id")
+    for place, event in enumerate(events):
+        if event.old == "waiting":
+            began[event.path] = place
+        if event.new in STEP_ENDED:
+            ended[event.path] = place
     for path, row in rows.items():
         if row.status == "completed" and row.kind == "step":
-            waited = [rows[one] for one in (*spec.nodes[path].needs, *spec.nodes[path].wants)]
-            assert all(one.finished_at <= row.started_at for one in waited), (session_id, path)
+            assert all(ended[one] < began[path] for one in (*spec.nodes[path].needs, *spec.nodes[path].wants)), (session_id, path)
 
 
 def _wild(seed: int):
