@@ -7,7 +7,7 @@ same order, and a row that is there already is left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,7 @@ class Prepared:
     """None: nothing of the task depends on values."""
     layers: tuple[Mapping[str, Any], ...]
     limited: bool
+    budget: templates.StepBudget = field(default_factory=templates.StepBudget)
 
     @property
     def total(self) -> int:
@@ -108,7 +109,7 @@ def item_rows(one: Prepared, size: int, start: int = 0, stop: int | None = None)
     for item in one.items[start:stop]:
         given: dict[str, Any] = {"values": item.values}
         if one.render is not None:
-            given |= one.render.render(templates.Layered(item.values, *one.layers))
+            given |= one.render.render(templates.Layered(item.values, *one.layers), one.budget)
         yield bulk.new(
             Item, id=item_id(step_run, item.index), step_run=step_run, chunk_id=chunk_id(step_run, 1, item.index // size),
             session_key=row.session_key, org_id=row.org_id, index=item.index, identifier=item.identifier,

@@ -30,8 +30,12 @@ MAX_TEXT = 256 * 1024
 """characters of one rendered text"""
 MAX_RENDERED = 4 * 1024 * 1024
 """characters of all texts of one rendered template"""
+MAX_TOGETHER = 256 * 1024 * 1024
+"""characters and bytes of everything that is rendered for all items of one step"""
 MAX_DEPTH = 64
 SHOWN = 60
+LARGE = 1000
+"""bytes of an object whose size is remembered"""
 
 Path = tuple[str, ...]
 Values = Mapping[str, Any]
@@ -103,21 +107,46 @@ class Template:
     placeholders: tuple[Placeholder, ...]
     _render: Callable[[Values, Budget], Any]
 
-    def render(self, values: Values) -> Any:
-        """The document with every placeholder replaced. Raises TemplateError naming the variable and its path."""
-        return self._render(values, Budget())
+    def render(self, values: Values, step: StepBudget | None = None) -> Any:
+        """The document with every placeholder replaced. Raises TemplateError naming the variable and its path. `step`: what
+        the items of one step may take together."""
+        return self._render(values, Budget(step))
 
     def variables(self, *, with_defaults: bool = False) -> set[str]:
         return {one.path[0] for one in self.placeholders if with_defaults or not one.has_default}
 
 
+class StepBudget:
+    """What all items of one step may take: a large object of the context, given to each of many items, is kept many times."""
+
+    __slots__ = ("_large", "left")
+
+    def __init__(self) -> None:
+        self.left = MAX_TOGETHER
+        self._large: dict[int, tuple[int, Any]] = {}
+
+    def take(self, size: int, where: str) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise TemplateError(where, "too_large", f"what is rendered for all items takes more than {MAX_TOGETHER // 2**20} MB")
+
+    def take_value(self, value: Any, where: str) -> None:
+        if type(value) is dict or type(value) is list:
+            size, _ = self._large.get(id(value)) or (len(orjson.dumps(value)), None)
+            if size > LARGE:
+                self._large[id(value)] = (size, value)  # kept, so that no other gets its id
+            self.take(size, where)
+        elif type(value) is str:
+            self.take(len(value), where)
+
+
 class Budget:
     """Counts the characters of one rendering, so that a small template cannot make a huge document."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "step")
 
-    def __init__(self) -> None:
-        self.left = MAX_RENDERED
+    def __init__(self, step: StepBudget | None) -> None:
+        self.left, self.step = MAX_RENDERED, step
 
 
 def compile(template: Any, *, where: str = "") -> Template:
@@ -232,7 +261,14 @@ def _compiled_text(template: str, where: str, found: list[Placeholder]) -> Calla
     found += (part for part in parts if type(part) is Placeholder)
     if len(parts) == 1 and type(parts[0]) is Placeholder:
         only = parts[0]
-        return lambda values, _budget: only.value(values, where)
+
+        def give(values: Values, budget: Budget) -> Any:
+            value = only.value(values, where)
+            if budget.step is not None:
+                budget.step.take_value(value, where)
+            return value
+
+        return give
     if all(type(part) is str for part in parts):
         plain = "".join(parts)  # type: ignore[arg-type]
         return None if plain == template else lambda _values, _budget: plain
@@ -242,6 +278,8 @@ def _compiled_text(template: str, where: str, found: list[Placeholder]) -> Calla
         budget.left -= len(done)
         if len(done) > MAX_TEXT or budget.left < 0:
             raise TemplateError(where, "too_long", f"becomes longer than {MAX_TEXT} characters, or all its texts than {MAX_RENDERED}")
+        if budget.step is not None:
+            budget.step.take(len(done), where)
         return done
 
     return fill

@@ -121,6 +121,15 @@ def test_a_small_template_cannot_become_a_huge_text() -> None:
 
 
 texts = st.text(alphabet=string.ascii_letters + "{}|. \"'\\\n", max_size=40)
+def test_a_large_object_given_to_many_items_is_counted_each_time() -> None:
+    compiled, step = templates.compile({"all": "{config}"}, where="main.fan"), templates.StepBudget()
+    values = {"config": ["x" * 1_000_000]}
+    with pytest.raises(TemplateError, match="main.fan.all: what is rendered for all items takes more than 256 MB"):
+        for _ in range(300):
+            compiled.render(values, step)
+    assert compiled.render(values) == {"all": values["config"]}
+
+
 plain = st.none() | st.booleans() | st.integers(-9, 9) | texts
 values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
 
