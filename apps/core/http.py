@@ -260,14 +260,19 @@ def body_stream(request: Any, *, limit: int | None = None, media_type: str = "ap
     return request.environ["wsgi.input"] if chunked else request
 
 
-def read_json(request: Any, limits: Limits = LIMITS) -> Any:
-    """The request's body. Raises UnsupportedMedia, TooLarge, Malformed or Invalid."""
+def read_bytes(request: Any, limits: Limits = LIMITS) -> bytes:
+    """The body of a JSON request as it came, and at most one byte more than is allowed. Raises UnsupportedMedia, TooLarge, Malformed."""
     stream = body_stream(request, limit=limits.body)
     parts, left = [], limits.body + 1
     while left > 0 and (part := stream.read(min(left, 65536))):
         parts.append(part)
         left -= len(part)
-    return parse_json(b"".join(parts), limits)
+    return b"".join(parts)
+
+
+def read_json(request: Any, limits: Limits = LIMITS) -> Any:
+    """The request's body. Raises UnsupportedMedia, TooLarge, Malformed or Invalid."""
+    return parse_json(read_bytes(request, limits), limits)
 
 
 def read_object(request: Any, limits: Limits = LIMITS) -> dict[str, Any]:

@@ -6,6 +6,7 @@ docs/spec-map-groups.md maps the sentences of the document to the tests that sho
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from jobplatform_sdk import Client
+from jobplatform_sdk import AsyncClient, Client
 from jobplatform_sdk.client_errors import Conflict, Invalid, NotFound
 from tests.acceptance.test_client_and_jobctl import documents, jobctl
 from tests.processes import wait_until
@@ -292,6 +293,21 @@ def test_a_file_is_run_from_the_prompt_and_the_exit_status_says_whether_it_compl
     refused = tmp_path / "refused.json"
     refused.write_text(json.dumps({"tasks": [step("a", dependencies=["nobody"])]}))
     assert (jobctl(org, "sessions", "run", str(refused), name="olga")).returncode == 3
+
+
+async def _whole_way(org: Any, session_id: str) -> tuple[list[str], list[str], dict[str, Any]]:
+    async with AsyncClient(org.stack.url, org.keys["olga"]) as client:
+        await client.create_session({"session_id": session_id, "tasks": [step("a"), step("b", dependencies=["a"])]})
+        kinds = [news.kind async for news in client.follow_session(session_id)]
+        assert (await client.wait_session(session_id)).completed
+        paths = [one.path async for one in client.session_steps(session_id)]
+        return kinds, paths, await client.session_results(session_id)
+
+
+def test_the_asynchronous_client_goes_the_whole_way_too(org):
+    kinds, paths, result = asyncio.run(_whole_way(org, f"spec-{next(_ids)}"))
+    assert kinds[0] == "session" and kinds[-1] == "end" and paths == ["main", "main.a", "main.b"]
+    assert result["final"] and set(result["results"]) == {"a", "b"}
 
 
 def test_times_are_those_of_one_clock_and_states_follow_each_other(olga):

@@ -5,29 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from apps.core.errors import Problem
-from apps.core.http import Limits, read_object
-from apps.tasks.api.bodies import Body
+import orjson
+
+from apps.core.errors import Invalid, Problem
+from apps.core.http import Limits, parse_json, read_bytes
 from apps.tasks.listing import BadQuery
+from apps.workflows.spec import LIMITS as SPEC
 
 DOCUMENT = Limits(body=8 * 1024 * 1024, depth=64, keys=10_000, string=1024 * 1024, items=100_000, problems=100)
 """A session's document may be far bigger than a task: it carries its graph, its data and its first context."""
 LIMIT_DEFAULT, LIMIT_MAX = 50, 200
 STEPS_MAX = 1000
+COUNTED_FROM = 256 * 1024
 
 
-def body_of(request: Any) -> Body:
-    """The body, where none at all is fine too."""
-    if not request.META.get("HTTP_TRANSFER_ENCODING") and request.META.get("CONTENT_LENGTH") in (None, "", "0"):
-        return Body({})
-    return Body(read_object(request))
+def document_of(request: Any) -> dict[str, Any]:
+    """The body of a request that hands in a session. What is far too much is refused before it is read strictly, which
+    takes a second for some megabytes."""
+    raw = read_bytes(request, DOCUMENT)
+    _countable(raw)
+    found = parse_json(raw, DOCUMENT)
+    if not isinstance(found, dict):
+        raise Invalid([Problem(field="", code="wrong_type", message="must be an object")])
+    return found
 
 
-def reason_of(request: Any) -> str:
-    body = body_of(request)
-    reason = body.text("reason")
-    body.done()
-    return reason
+def _countable(raw: bytes) -> None:
+    try:
+        pending = [orjson.loads(raw)] if len(raw) > COUNTED_FROM else []
+    except orjson.JSONDecodeError:
+        return  # what is wrong with it is told by who reads it strictly
+    tasks = groups = 0
+    while pending:
+        group = pending.pop()
+        if not isinstance(group, dict):
+            continue
+        own, below = group.get("tasks"), group.get("task_groups")
+        tasks += len(own) if isinstance(own, list) else 0
+        groups += len(below) if isinstance(below, list) else 0
+        if tasks > SPEC.tasks:
+            raise Invalid([Problem(field="", code="too_many_tasks", message=f"more than {SPEC.tasks} tasks")])
+        if groups > SPEC.groups:
+            raise Invalid([Problem(field="", code="too_many_groups", message=f"more than {SPEC.groups} groups")])
+        pending += below if isinstance(below, list) else []
 
 
 class Query:

@@ -14,9 +14,10 @@ from apps.core import clock
 from apps.core.errors import Missing
 from apps.core.http import answer, read_object
 from apps.orgs.access import OPERATOR, ORG_ADMIN, SUBMITTER, RequireRole
+from apps.tasks.api.bodies import Body, reason_of
 from apps.tasks.arrivals import stream
 from apps.workflows.api import docs, reading
-from apps.workflows.api.reading import Query, reason_of
+from apps.workflows.api.reading import Query
 from apps.workflows.following import Follower
 from apps.workflows.service import Sessions as Service
 from apps.workflows.states import ItemStatus, SessionStatus
@@ -46,7 +47,7 @@ class Sessions(SessionView):
         query = Query(request.query_params, {"dry_run"})
         dry_run = query.flag("dry_run")
         query.done()
-        document = read_object(request, reading.DOCUMENT)
+        document = reading.document_of(request)
         made, repeated = self.sessions.create(document, request.user, now=clock.now(), dry_run=dry_run)
         if dry_run:
             return answer(made)
@@ -184,7 +185,7 @@ class Retry(OperatorView):
 class Rerun(OperatorView):
     @extend_schema(**docs.RERUN)
     def post(self, request: Any, session_id: str) -> HttpResponse:
-        body = reading.Body(read_object(request))
+        body = Body(read_object(request))
         path, reason = body.text("step", required=True, length=700), body.text("reason")
         given = body.object("input") if body.has("input") else None
         body.done()

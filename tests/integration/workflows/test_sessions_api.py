@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import orjson
@@ -249,3 +250,11 @@ def test_a_document_of_some_megabytes_is_taken_and_one_beyond_the_limit_is_not(d
     assert door().post(body=big).status_code == 201
     huge = fan(context={"numbers": [0], "text": ["x" * 100_000] * 90})
     assert door().post(body=huge).status_code == 413
+
+
+def test_a_hundred_thousand_tasks_are_refused_before_they_are_read_strictly(door):
+    body = orjson.dumps({"tasks": [{"key": f"t{n}", "message_template": "x"} for n in range(100_000)]})
+    began = time.process_time()
+    answer = door().post(body=body)
+    assert time.process_time() - began < 1.0
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "too_many_tasks")
