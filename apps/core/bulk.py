@@ -21,9 +21,10 @@ from apps.core.bulk_values import Change, Shape
 __all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "scan"]
 
 
-def atomic(model: type[models.Model]) -> AbstractContextManager[None]:
-    """A transaction on the model's database, as short as the caller keeps it (MongoDB: none; nothing may rely on it)."""
-    return transaction.atomic(using=router.db_for_write(model))
+def atomic(model: type[models.Model], *, savepoint: bool = True) -> AbstractContextManager[None]:
+    """A transaction on the model's database, as short as the caller keeps it (MongoDB: none; nothing may rely on it). Without
+    a savepoint, one inside another is just a part of it: what fails there fails all."""
+    return transaction.atomic(using=router.db_for_write(model), savepoint=savepoint)
 
 
 Row = TypeVar("Row", bound=models.Model)

@@ -196,9 +196,9 @@ def move_steps(moves: Sequence[StepMove], *, actor: str, session_run: int, now: 
         told[row.id] = (move, fields, event)
     if not changes:
         return set()
-    with bulk.atomic(Step):
+    with bulk.atomic(Step, savepoint=False):
         won = bulk.compare_and_set(Step, changes)
-        bulk.insert_missing([event for pk in won for event in told[pk][2]])
+        bulk.insert([event for pk in won for event in told[pk][2]])
     for pk in won:
         move, fields, _ = told[pk]
         for name, value in fields.items():
