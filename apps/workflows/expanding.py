@@ -6,14 +6,14 @@ same order, and a row that is there already is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from apps.core import bulk
 from apps.core.failpoint import failpoint
-from apps.workflows import expansion, templates
+from apps.workflows import expansion, store, templates
 from apps.workflows.canvas import Sending, chunk_id
 from apps.workflows.context import ContextStore
 from apps.workflows.expansion import ExpandedItem
@@ -50,7 +50,7 @@ def prepare(session: Session, spec: SessionSpec, rows: Sequence[Step], task_of: 
     """By path: what each step becomes, or why it cannot. One read of the context for all."""
     plans = {row.path: _Plan.of(task_of[row.path], row) for row in rows}
     wanted = {name for plan in plans.values() if not isinstance(plan, Exception) for name in plan.wanted}
-    context = ContextStore().read(session.key, wanted) if wanted else {}
+    context = known(session, spec, ContextStore().read(session.key, wanted) if wanted else {}, wanted)
     found: dict[str, Prepared | Exception] = {}
     for row in rows:
         plan = plans[row.path]
@@ -63,6 +63,14 @@ def prepare(session: Session, spec: SessionSpec, rows: Sequence[Step], task_of: 
         except (expansion.BadExpansion, templates.TemplateError) as error:
             found[row.path] = error
     return found
+
+
+def known(session: Session, spec: SessionSpec, context: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """Values as steps see them: what a step should have written and did not is null. Who waits for it optionally, or goes on
+    after its failure, finds that; everybody else waits for it to be there."""
+    gone = set(store.outdated(session, spec, context))
+    there = {key: value for key, value in context.items() if key not in gone}
+    return {**dict.fromkeys(key for key in wanted if key in spec.writers), **there}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -158,6 +158,8 @@ class Sessions:
             given = ContextStore().read(session.key, at_version=1) if spec.context else {}
             written = {key for key, version in ContextStore().keys(session.key).items() if version > 1 or key not in given}
             values = {key: value for key, value in values.items() if key in written}
+        gone = set(store.outdated(session, spec, values))
+        values = {key: value for key, value in values.items() if key not in gone}
         return {
             "session_id": session.session_id, "status": session.status, "final": final,
             "partial": bool(session.partial) or session.status != SessionStatus.COMPLETED, "results": values,

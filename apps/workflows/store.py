@@ -115,6 +115,18 @@ def row_counts(step: Step) -> Counts:
     return Counts(total=step.total, running=max(0, step.total - sum(ended.values())), **ended)
 
 
+def outdated(session: Session, spec: SessionSpec, keys: Iterable[str]) -> list[str]:
+    """Context keys whose value is of an earlier run: the steps that write them were begun again and have not completed."""
+    if session.run == 1:
+        return []
+    written = [key for key in keys if key in spec.writers and key not in spec.context]
+    owners = {path for key in written for path in spec.writers[key]}
+    done = {path for path, row in steps(session.key, owners).items() if row.status == StepStatus.COMPLETED}
+    # A failure after which others go on has written null: that is no older value.
+    done |= {path for path in owners if spec.nodes[path].on_failure == "continue"}
+    return [key for key in written if not done.intersection(spec.writers[key])]
+
+
 class StoreReader:
     """What `plan.look` asks, of one session. Keeps the rows it read: whoever carries moves out needs them as their guards."""
 

@@ -354,3 +354,32 @@ def test_an_item_done_since_an_earlier_try_to_submit_it_is_done(flow, nats):
     Item.objects.update(status="pending")
     flow.hand.settle()
     assert flow.status(session_id) == "completed" and flow.results(session_id) == {"a": "done x"}
+
+
+def test_who_waits_optionally_finds_null_where_there_is_no_result(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                task("lost", agent_class="Fails", on_failure="skip", result_keys=["found"]),
+                task("goes_on", input={"found": "{found}", "or": "{found|nothing}"}, optional_dependencies=["lost"]),
+            ]
+        }
+    )
+    assert flow.results(session_id)["goes_on"] == {"found": None, "or": "nothing"}
+
+
+def test_results_of_an_earlier_run_are_gone_when_the_step_did_not_complete_again(flow):
+    session_id = flow.run(
+        {
+            "tasks": [
+                {"key": "first", "agent_class": "Fails", "input": {"until": 1}, "on_failure": "skip", "result_keys": ["a"]},
+                task("second", dependencies=["first"], result_keys=["b"], input={"x": "{a}"}),
+                task("third", optional_dependencies=["first"], input={"x": "{a}"}, result_keys=["c"]),
+            ]
+        }
+    )
+    assert flow.results(session_id).keys() == {"a", "b", "c"}
+    flow.sessions.rerun(flow.principal, session_id, "main.first", input={"until": 99}, now=clock.now())
+    flow.hand.settle()
+    assert flow.status(session_id, "main.second") == "skipped"
+    assert flow.results(session_id) == {"c": {"x": None}}

@@ -39,7 +39,7 @@ documents = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(documents)
 def test_any_json_is_read_or_refused_with_its_problems(document: Any):
     try:
