@@ -8,6 +8,7 @@ bisection: it cannot leave [0, 1] and needs no derivative, and 44 halvings give 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 STEPS = 300
 TINY = 1e-300
@@ -40,6 +41,7 @@ def quantile(p: float, a: float, b: float) -> float:
     return (low + high) / 2
 
 
+@lru_cache(maxsize=4096)  # all that nothing is known of have the same
 def interval(a: float, b: float, mass: float = 0.9) -> tuple[float, float]:
     """The credible interval that holds `mass`, with the same probability on either side of it."""
     tail = (1.0 - mass) / 2

@@ -69,6 +69,10 @@ class Figures:
     """Seconds from assignment to completion, median of the latest 50."""
     promises: int = 0
     """Attempts that came with a promise (a bid)."""
+    claimed: float | None = None
+    """Mean of the promised confidence…"""
+    kept: float | None = None
+    """…and the share of successes behind the same promises."""
     brier: float | None = None
     """Mean of (promised confidence - 1 or 0)²: 0 is a prophet, 0.25 knows nothing, 1 is always wrong."""
     eta_ratio: float | None = None
@@ -107,6 +111,8 @@ def judge(rows: Sequence[Evidence], config: OrgConfig, *, now: datetime) -> Figu
     good, bad = config.reputation_prior_successes, config.reputation_prior_failures
     counts = dict.fromkeys(("completed", "failed", "lost", "declined", "rejected", "excused"), 0)
     weight, decisive, taken, briers, etas, prices, promises = 0.0, [], [], [], [], [], 0
+    claims: list[float] = []
+    kept: list[bool] = []
     for row in rows:
         counts["excused" if row.excused else row.outcome] += 1
         success = row.outcome in SUCCESS
@@ -121,6 +127,8 @@ def judge(rows: Sequence[Evidence], config: OrgConfig, *, now: datetime) -> Figu
         promises += row.promised_confidence is not None or row.promised_eta_s is not None or row.promised_price is not None
         if row.promised_confidence is not None:
             briers.append((row.promised_confidence - success) ** 2)
+            claims.append(row.promised_confidence)
+            kept.append(success)
         if success and row.promised_eta_s:
             etas.append(row.seconds / row.promised_eta_s)
         if success and row.promised_price and row.price is not None:
@@ -129,7 +137,8 @@ def judge(rows: Sequence[Evidence], config: OrgConfig, *, now: datetime) -> Figu
     return Figures(
         reputation=good / (good + bad), low=low, high=high, weight=weight, **counts,
         success_rate=_mean(decisive[:RECENT]), latency_p50_s=_median(taken[:RECENT]), promises=promises,
-        brier=_mean(briers[:RECENT]), eta_ratio=_median(etas[:RECENT]), price_ratio=_median(prices[:RECENT]), as_of_ms=clock.to_ms(now),
+        claimed=_mean(claims), kept=_mean(kept), brier=_mean(briers[:RECENT]), eta_ratio=_median(etas[:RECENT]),
+        price_ratio=_median(prices[:RECENT]), as_of_ms=clock.to_ms(now),
     )  # fmt: skip
 
 

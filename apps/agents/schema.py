@@ -46,6 +46,8 @@ class FiguresSerializer(serializers.Serializer):
     success_rate = serializers.FloatField(allow_null=True, help_text="of the latest 50")
     latency_p50_s = serializers.FloatField(allow_null=True)
     promises = serializers.IntegerField()
+    claimed = serializers.FloatField(allow_null=True, help_text="mean of the promised confidence")
+    kept = serializers.FloatField(allow_null=True, help_text="share of successes behind those promises")
     brier = serializers.FloatField(allow_null=True, help_text="of promised confidence; 0 is best")
     eta_ratio = serializers.FloatField(allow_null=True, help_text="time taken / time promised, median")
     price_ratio = serializers.FloatField(allow_null=True, help_text="price charged / price promised, median")

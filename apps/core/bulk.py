@@ -7,7 +7,7 @@ to write. It answers which changes won. The stores' own ways are in `bulk_sql` a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 def new(model: type[Row], **values: Any) -> Row:
-    """An unsaved row, as `model(**values)` makes it, in less than half the time: thousands are made a second."""
+    """An unsaved row, as `model(**values)` makes it, in a fraction of the time: thousands are made a second."""
     defaults, made = _defaults(model)
     row = {**defaults, **values}
     if len(row) != len(defaults):
@@ -39,7 +39,15 @@ def new(model: type[Row], **values: Any) -> Row:
     for name, make in made:
         if name not in values:
             row[name] = make()
-    return model(*row.values())
+    return _bare(model, row)
+
+
+def _bare(model: type[Row], values: Mapping[str, Any]) -> Row:
+    """As Django makes rows, without its signals and checks: a third of the time."""
+    row = model.__new__(model)
+    row.__dict__.update(values)
+    row._state = ModelState()
+    return row
 
 
 @lru_cache(maxsize=64)
@@ -122,10 +130,7 @@ def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[st
         found = model._default_manager.filter(pk__in=pks).values_list(*names)
     rows: dict[str, Row] = {}
     for values in found:
-        # As Django's own `from_db` for deferred fields, without its signals and checks: a third of the time.
-        row = model.__new__(model)
-        row.__dict__.update(zip(names, values, strict=True))
-        row._state = ModelState()
+        row = _bare(model, dict(zip(names, values, strict=True)))
         row._state.adding, row._state.db = False, alias
         rows[values[0]] = row
     return rows

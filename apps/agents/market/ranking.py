@@ -5,12 +5,12 @@ worth in units of price, never relative to the other bids' extremes, so that a b
 order of two others (Y.-K. Che, "Design Competition through Multidimensional Auctions", RAND Journal 24(4), 1993).
 
     first_price, second_price    score = price·o + (1 − r)·L
-    weighted                     score = w.price·price·o + w.eta·eta_s·e + w.confidence·(1 − min(confidence, r)) + w.load·load
+    weighted                     score = w.price·price·o + w.eta·eta_s·e + w.confidence·(1 − chance) + w.load·load
                                          + w.reputation·(1 − r) + w.calibration·(1 − c)
 
 r reputation, c calibration (0…1), e and o the habits of being late and of charging more (taken ÷ promised, never below 1),
-all from evidence and never from the bidder: what an agent says of itself can lower its chances but not raise them above
-what it has shown.
+all from evidence and never from the bidder. `chance_of` success: what a bidder says counts as far as its past claims have
+come true, and never beyond what its record makes credible.
 L is what a failure costs: the reserve price, else the median price of the established bidders (0 when there are none):
 newcomers cannot move it, however many they are.
 
@@ -39,6 +39,10 @@ PROBATION_SHARE = 0.2
 SCORE_DIGITS = 9
 SHRINK = 2.0
 """How many promises a newcomer's standing counts for."""
+CLAIMS_COUNT = 2.0
+"""What a candid bidder says of its chances counts so many times as much as its reputation: it knows the task."""
+CANDOUR_SHRINK = 20.0
+"""The same for the belief in what it says of its chances: a few successes prove no candour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,11 @@ class Standing:
     """Time taken for one promised."""
     price_ratio: float = 1.0
     """Price charged for one promised."""
+    candour: float = 0.0
+    """How far its claims to succeed can be believed: 1, its past ones have come true as often as it said; 0, nothing is known, or
+    they have not."""
+    ceiling: float = 1.0
+    """The most that its record makes credible: the upper end of the interval."""
     success_rate: float | None = None
     latency_s: float | None = None
 
@@ -80,9 +89,32 @@ def standing_of(figures: Figures) -> Standing:
         calibration=(n * said + SHRINK * NEWCOMER.calibration) / (n + SHRINK),
         eta_ratio=_shrunk(figures.eta_ratio, n),
         price_ratio=_shrunk(figures.price_ratio, n),
+        candour=_candour(figures),
+        ceiling=figures.high,
         success_rate=figures.success_rate,
         latency_s=figures.latency_p50_s,
     )
+
+
+def _candour(figures: Figures) -> float:
+    """How likely so many broken promises would be of one who says what it knows, on the scale of the normal distribution: 1 for
+    one who promised no more than came true. A newcomer's is drawn towards nothing, as `CANDOUR_SHRINK` promises would."""
+    if figures.claimed is None or figures.kept is None:
+        return 0.0
+    n = figures.promises
+    share = (n * figures.kept + 1) / (n + 2)
+    over = max(0.0, figures.claimed - figures.kept) / math.sqrt(share * (1 - share) / n)
+    return math.exp(-over * over / 2) * n / (n + CANDOUR_SHRINK)
+
+
+def chance_of(confidence: float, standing: Standing) -> float:
+    """That this bidder will succeed: its reputation and what it says of this task, which counts twice as much when its past
+    claims have come true. Of one whose claims have not only the pessimism is believed. Never more than its record makes
+    credible."""
+    r, said = standing.reputation, CLAIMS_COUNT * standing.candour
+    weight = said / (1 + said) if confidence > r else 1 - standing.candour / (1 + CLAIMS_COUNT)
+    believed = r + (confidence - r) * weight
+    return min(believed, max(r, standing.ceiling))
 
 
 def _shrunk(ratio: float | None, n: int) -> float:
@@ -171,7 +203,7 @@ def _parts(bid: Bid, terms: Terms, standing: Standing, load: float, loss: float)
     costs = {
         "price": bid.price + overcharge,
         "eta": bid.eta_s * max(1.0, standing.eta_ratio),
-        "confidence": 1.0 - min(bid.confidence, standing.reputation),
+        "confidence": 1.0 - chance_of(bid.confidence, standing),
         "load": load,
         "reputation": 1.0 - standing.reputation,
         "calibration": 1.0 - standing.calibration,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.agents.market.bids import BadBid, Bid, BidBook, read_bid
-from apps.agents.market.ranking import NEWCOMER, Quota, Standing, award, rank
+from apps.agents.market.ranking import NEWCOMER, Quota, Standing, award, chance_of, rank, standing_of
 from apps.agents.market.terms import Terms
+from apps.agents.reputation import judge
+from apps.orgs.config_store import OrgConfig
+from tests.factories import NOON
 
 KNOWN = Standing(reputation=0.95, evidence=50, calibration=0.9)
 
@@ -147,6 +151,40 @@ def test_confidence_beyond_what_an_agent_has_shown_does_not_count():
     found = ranked(bids, Terms(rule="weighted", weights={"price": 1, "confidence": 10}), standings)
     assert names(found) == ["modest", "boaster"]
     assert found.ranked[1].parts["confidence"] == pytest.approx(4.0)
+
+
+def record(promised: float, kept: float, promises: int) -> Standing:
+    """Of an agent that promised this confidence so often, and kept so many of its promises."""
+    rows = [
+        SimpleNamespace(
+            outcome="completed" if number < promises * kept else "failed", excused=False, ended_at=NOON, seconds=1.0, promised_price=None,
+            promised_eta_s=None, promised_confidence=promised, price=None,
+        )
+        for number in range(promises)
+    ]  # fmt: skip
+    return standing_of(judge(rows, OrgConfig(), now=NOON))
+
+
+def test_the_claims_of_one_whose_claims_came_true_count_for_more_than_its_record():
+    candid = record(0.9, 0.9, 100)
+    assert candid.candour > 0.8
+    assert candid.reputation < chance_of(0.93, candid) < 0.93  # this task is an easy one
+    assert 0.6 < chance_of(0.6, candid) < 0.75  # and this one is not
+
+
+def test_a_boaster_gains_nothing_by_boasting_and_a_newcomer_next_to_nothing():
+    boaster = record(0.99, 0.7, 100)
+    assert boaster.candour < 0.001 and chance_of(0.99, boaster) == pytest.approx(boaster.reputation, abs=0.001)
+    assert chance_of(0.2, boaster) == pytest.approx(0.2, abs=0.01)  # what speaks against itself is believed
+    assert chance_of(1.0, Standing()) == 0.5
+    new = record(1.0, 1.0, 2)
+    assert chance_of(1.0, new) - new.reputation < 0.05
+
+
+@given(st.floats(0, 1), st.integers(1, 300), st.floats(0, 1), st.floats(0, 1))
+def test_nobody_is_believed_beyond_what_its_record_makes_credible(kept, promises, promised, says):
+    standing = record(promised, kept, promises)
+    assert 0 <= chance_of(says, standing) <= max(standing.reputation, standing.ceiling) <= 1
 
 
 def test_habits_of_being_late_and_of_charging_more_are_priced_in():
