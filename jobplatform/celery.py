@@ -10,6 +10,7 @@ from celery.signals import beat_init, task_prerun, worker_ready
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
+from jobplatform import env
 from jobplatform.queues import (
     CATCH_UP_EVIDENCE_SECONDS,
     FORGET_WEBHOOKS_SECONDS,
@@ -28,7 +29,7 @@ from jobplatform.queues import (
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 # Workers would load every page and answer of the web server to check them, and then not say what they found.
-os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
+env.set_default("CELERY_SKIP_CHECKS", "1")
 
 
 class Reconnecting(Connection):

@@ -73,6 +73,11 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)
 
 
+def set_default(name: str, value: str) -> None:
+    """For a library that reads the environment itself; what the outside gives wins."""
+    os.environ.setdefault(name, value)
+
+
 def flag(name: str) -> bool:
     return text(name, "0").lower() in {"1", "true", "yes", "on"}
 
