@@ -98,11 +98,19 @@ def _due(now: datetime) -> int:
 
 
 def _still(now: datetime) -> int:
-    """Sessions that have not moved for a while: look at what is open in them. Each look puts them off."""
+    """Sessions that have not moved for a while: look at all that is open in them. Of one that moves, at steps that have run for
+    a while, and once a minute at everything: a look at thousands of steps is not free. Each look puts them off."""
     rows = Session.objects.filter(status__in=RUNNING, prepared=True, updated_at__lte=now - LYING).order_by("updated_at")
     found = list(rows.values_list("key", flat=True)[:SESSIONS_AT_ONCE])
     Session.objects.filter(pk__in=found).update(updated_at=now)
-    return _advance(dict.fromkeys(found), now)
+    wanted: dict[str, set[str] | None] = {}
+    for key in found:
+        steps = Step.objects.filter(session_key=key)
+        if now.second < LYING.total_seconds() or not steps.filter(updated_at__gt=now - LYING).exists():
+            wanted[key] = None
+        elif slow := steps.filter(status=StepStatus.RUNNING.value, updated_at__lte=now - LYING).exclude(parent=store.UNDOING):
+            wanted[key] = set(slow.values_list("path", flat=True)[:AT_ONCE])
+    return _advance(wanted, now)
 
 
 def _away(now: datetime) -> int:
