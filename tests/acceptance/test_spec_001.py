@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 import redis
 
+from jobplatform.env import BASE_DIR
 from jobplatform_sdk import AsyncClient, Client
 from jobplatform_sdk.client_errors import Conflict, Invalid, NotFound
 from tests.acceptance.test_client_and_jobctl import documents, jobctl
 from tests.processes import wait_until
+from tests.services import Server
 
 pytestmark = pytest.mark.acceptance
 
@@ -293,6 +296,22 @@ def test_a_file_is_run_from_the_prompt_and_the_exit_status_says_whether_it_compl
     refused = tmp_path / "refused.json"
     refused.write_text(json.dumps({"tasks": [step("a", dependencies=["nobody"])]}))
     assert (jobctl(org, "sessions", "run", str(refused), name="olga")).returncode == 3
+
+
+def test_a_folder_is_read_file_by_file_by_the_agent_of_the_examples_and_what_it_cannot_read_is_listed(make_org, stack):
+    examples = BASE_DIR / "examples"
+    reading = make_org(agents={"reader": {}})
+    env = {"JOBPLATFORM_NATS_URL": stack.state["urls"]["nats"], "JOBPLATFORM_API_KEY": reading.keys["reader"],
+           "PYTHONPATH": str(BASE_DIR / "sdk"), "DOCUMENTS": str(examples / "sample_files")}  # fmt: skip
+    agent = Server("reader", [sys.executable, str(examples / "read_documents.py")], ready="agent.started", port=0, env=env)
+    reading.processes["reader"] = agent
+    stack.agents.append(agent)
+    agent.begin()
+    agent.wait_ready()
+    run = jobctl(reading, "sessions", "run", str(examples / "read_documents.yaml"), "--print", "report")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "8 documents" in run.stdout and "README.md: " in run.stdout
+    assert "dot.png: the agent failed: ValueError: dot.png is no text" in run.stdout
 
 
 async def _whole_way(org: Any, session_id: str) -> tuple[list[str], list[str], dict[str, Any]]:
