@@ -26,6 +26,8 @@ CHUNKS_AIMED_AT = 16
 CHUNK_MAX = 500
 BATCH = 1000
 """Rows in one write."""
+SAID = ("message", "shared_instructions")
+"""Templates that become text, whatever they name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +120,8 @@ def item_rows(one: Prepared, size: int, start: int = 0, stop: int | None = None)
         given: dict[str, Any] = {"values": item.values}
         if one.render is not None:
             given |= one.render.render(templates.Layered(item.values, *one.layers), one.budget)
+            # A template that is one placeholder keeps what it names; what is said to somebody is text all the same.
+            given |= {name: templates.text(given[name]) for name in SAID if type(given[name]) is not str}
         yield bulk.new(
             Item, id=item_id(step_run, item.index), step_run=step_run, chunk_id=chunk_id(step_run, 1, item.index // size),
             session_key=row.session_key, org_id=row.org_id, index=item.index, identifier=item.identifier,

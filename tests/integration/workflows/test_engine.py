@@ -7,6 +7,7 @@ import random
 import pytest
 
 from apps.core import clock
+from apps.workflows import away, expanding
 from apps.workflows.models import Chunk, Item
 
 pytestmark = pytest.mark.store
@@ -383,3 +384,41 @@ def test_results_of_an_earlier_run_are_gone_when_the_step_did_not_complete_again
     flow.hand.settle()
     assert flow.status(session_id, "main.second") == "skipped"
     assert flow.results(session_id) == {"c": {"x": None}}
+
+
+def test_an_item_cancelled_while_it_is_being_submitted_becomes_no_task(flow, nats, monkeypatch):
+    from apps.tasks.models import Task
+
+    real = away._entry
+
+    def too_late(item, *rest):
+        Item.objects.filter(pk=item.pk, index=0).update(status="cancelled")
+        return real(item, *rest)
+
+    monkeypatch.setattr(away, "_entry", too_late)
+    each = {"type": "array", "array_mapping": {"n": "things"}}
+    things = ["gone", {"name": "Ann"}, 3]
+    flow.start({"context": {"things": things}, "tasks": [{"key": "a", "message_template": "{n}", "expansion_config": each}]})
+    flow.hand.deliver()
+    # A message is text, also where its template is one placeholder.
+    assert sorted(row.entry["task_goal"] for row in Task.objects.all()) == ["3", '{"name":"Ann"}']
+
+
+def test_items_written_while_their_step_was_cancelled_end_with_it(flow, monkeypatch):
+    real, batches = expanding.first_attempt, []
+
+    def cancelled_in_between(*given, **named):
+        for batch in real(*given, **named):
+            batches.append(batch)
+            if len(batches) == 2:
+                flow.sessions.cancel(flow.principal, "s", now=clock.now())
+            yield batch
+
+    monkeypatch.setattr(expanding, "first_attempt", cancelled_in_between)
+    numbers = list(range(2 * expanding.BATCH))
+    each = {"type": "array", "array_mapping": {"n": "numbers"}}
+    flow.start({"session_id": "s", "context": {"numbers": numbers}, "tasks": [task("a", expansion_config=each)]})
+    flow.hand.deliver()
+    assert len(batches) == 2
+    assert flow.status("s", "main.a") == "cancelled"
+    assert not Item.objects.filter(status__in=["pending", "running"]).exists()
