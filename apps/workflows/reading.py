@@ -40,11 +40,19 @@ def _session_id(value: Any, where: str, problems: Problems) -> str | None:
     return None
 
 
+def _context(value: Any, where: str, problems: Problems) -> dict[str, Any]:
+    given = fields.obj(value, where, problems)
+    for key in given:
+        if not 0 < len(key) <= fields.NAME_LENGTH or not key.isprintable():
+            problems.add(f"{where}.{fields.shown(key)}", "bad_key", f"its name must be 1 to {fields.NAME_LENGTH} printable characters")
+    return given
+
+
 SESSION: Mapping[str, Check] = {
     "session_id": _session_id,
     "name": fields.text(length=fields.NAME_LENGTH),
     "description": fields.text(),
-    "context": fields.obj,
+    "context": _context,
     "timeout_s": fields.seconds,
     "max_parallel": fields.whole(1, "max_parallel"),
     "on_failure": fields.choice(ON_FAILURE),

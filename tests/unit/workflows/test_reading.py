@@ -164,6 +164,7 @@ def test_a_name_that_could_mean_several_is_not_guessed():
         (tasks({}, session_id="../x"), {"session_id": "bad_id"}),
         (tasks({}, session_id=7), {"session_id": "wrong_type"}),
         (tasks({}, context=[]), {"context": "wrong_type"}),
+        (tasks({}, context={"": 1, "a\n": 2, "fine key": 3}), {"context.": "bad_key", "context.a\n": "bad_key"}),
         (tasks({}, priority=5000), {"priority": "out_of_range"}),
         (tasks({}, compensate="yes"), {"compensate": "wrong_type"}),
         (
