@@ -76,13 +76,14 @@ def part_done(saved: Mapping[str, Any]) -> bool:
     return True
 
 
-def forget_chord(group_id: str) -> None:
-    """Delete what the result backend keeps of a chord."""
+def forget_chords(group_ids: Sequence[str]) -> None:
+    """Delete what the result backend keeps of chords."""
     backend = current_app.backend
+    if not hasattr(backend, "get_key_for_group") or not hasattr(backend, "client"):
+        return  # a backend that is not Redis lets them expire
+    keys = [backend.get_key_for_group(group, end) for group in group_ids for end in ("", ".j", ".t", ".s", ".d", ".c")]
     try:
-        client = backend.client
-        client.delete(*(backend.get_key_for_group(group_id, end) for end in ("", ".j", ".t", ".s", ".d", ".c")))
+        for start in range(0, len(keys), 1000):
+            backend.client.delete(*keys[start : start + 1000])
     except AWAY as error:
         log.warning("background.not_forgotten", extra={"error": str(error)})
-    except AttributeError:
-        return  # a backend that is not Redis lets them expire

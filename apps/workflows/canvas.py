@@ -16,6 +16,8 @@ from apps.workflows.models import Chunk
 from jobplatform.queues import Work
 
 WAVE = 64
+WAVE_AT_ONCE = 8
+"""Of a step whose items are still being made, so many chunks go together: workers need not wait for the last item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,12 +66,12 @@ def wake(session_key: str, paths: Collection[str] = ()) -> None:
 def forget(session_key: str) -> None:
     """Delete what the chords of a session left in Redis."""
     several = Chunk.objects.filter(session_key=session_key, number__gt=0).order_by().values_list("id", flat=True)
-    groups = set()
+    groups: set[str] = set()
     for chunk in several.iterator(chunk_size=2000):
         step_attempt, _, number = chunk.rpartition("/")
-        groups.add(_group_id(step_attempt, int(number) // WAVE))
-    for group in groups:
-        background.forget_chord(group)
+        # A wave goes by the number of its first chunk, which may be any.
+        groups |= {_group_id(step_attempt, 0), _group_id(step_attempt, int(number))}
+    background.forget_chords(sorted(groups))
 
 
 def _chord(one: Sending, ids: list[str], *, number: int) -> None:
@@ -77,7 +79,7 @@ def _chord(one: Sending, ids: list[str], *, number: int) -> None:
         background.send(Work.RUN_CHUNK, chunk_id=ids[0])
         return
     background.send_chord(
-        _group_id(f"{one.step_run}.{one.attempt}", number // WAVE),
+        _group_id(f"{one.step_run}.{one.attempt}", number),
         Work.RUN_CHUNK,
         [{"chunk_id": chunk} for chunk in ids],
         then=Work.FINISH,
@@ -85,6 +87,6 @@ def _chord(one: Sending, ids: list[str], *, number: int) -> None:
     )
 
 
-def _group_id(step_attempt: str, wave: int) -> str:
-    """Derived, so that what a chord leaves behind can be found."""
-    return hashlib.blake2b(f"{step_attempt}/{wave}".encode(), digest_size=16).hexdigest()
+def _group_id(step_attempt: str, first: int) -> str:
+    """Derived, so that what a chord leaves behind can be found. No two waves begin with the same chunk."""
+    return hashlib.blake2b(f"{step_attempt}/{first}".encode(), digest_size=16).hexdigest()

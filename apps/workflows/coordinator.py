@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -312,17 +313,23 @@ class Starter:
         return {row.path}
 
     def _write(self, found: expanding.Prepared, task: TaskSpec, now: datetime) -> None:
+        ready: Sending | None = None
         for number, (rows, sending) in enumerate(expanding.first_attempt(found, task, self._limit(found.row), now=now)):
             bulk.insert_missing(rows)
             if sending:
-                canvas.send([sending])
+                ready = sending if ready is None else replace(ready, count=ready.count + sending.count)
             else:
                 self.held_back = True
+            if ready is not None and ready.count >= canvas.WAVE_AT_ONCE:
+                canvas.send([ready])
+                ready = None
             if number % 5 == 4:
                 Step.objects.filter(pk=found.row.id, status=StepStatus.EXPANDING.value).update(busy_until=clock.now() + BUSY)
                 found.row.busy_until = None
                 if Session.objects.filter(pk=self.session.key, status=SessionStatus.CANCELLED.value).exists():
                     return
+        if ready is not None:
+            canvas.send([ready])
 
     def _limit(self, row: Step) -> int | None:
         return limits.limit_of(self.spec, row.path)

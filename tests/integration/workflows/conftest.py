@@ -38,6 +38,7 @@ class Hand:
 
     def send_chord(self, group_id: str, name: str, each: Any, *, then: str, arguments: Any) -> bool:
         parts = {one["chunk_id"] for one in each}
+        assert self.rng or group_id not in self.chords, "two chords of one name"
         self.chords[group_id] = (parts, then, dict(arguments))
         self.part_of |= dict.fromkeys(parts, group_id)
         return self.send_many(name, each)
@@ -46,8 +47,9 @@ class Hand:
         self._returned(saved["id"])
         return True
 
-    def forget_chord(self, group_id: str) -> None:
-        self.chords.pop(group_id, None)
+    def forget_chords(self, group_ids: Any) -> None:
+        for group_id in group_ids:
+            self.chords.pop(group_id, None)
 
     def _returned(self, chunk: str) -> None:
         group = self.part_of.get(chunk)
@@ -105,7 +107,7 @@ def hand(transactional_db, redis, monkeypatch, settings) -> Iterator[Hand]:
     from tests.integration.workflows import processors  # noqa: F401
 
     found = Hand()
-    for name in ("send", "send_many", "send_chord", "part_done", "forget_chord"):
+    for name in ("send", "send_many", "send_chord", "part_done", "forget_chords"):
         monkeypatch.setattr(background, name, getattr(found, name))
     from apps.dsl.scripts import register
 

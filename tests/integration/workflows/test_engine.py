@@ -422,3 +422,13 @@ def test_items_written_while_their_step_was_cancelled_end_with_it(flow, monkeypa
     assert len(batches) == 2
     assert flow.status("s", "main.a") == "cancelled"
     assert not Item.objects.filter(status__in=["pending", "running"]).exists()
+
+
+def test_a_fan_of_many_chunks_needs_no_upkeep(flow):
+    """Its chords go in waves while its items are still being made; each wakes the step, and the last one ends it."""
+    count = 6000
+    session_id = flow.start({"tasks": [task("fan", rows=list(range(count)), expansion_config=bare("n", "rows"))]})
+    flow.hand.deliver()
+    assert flow.status(session_id) == "completed"
+    assert len(flow.results(session_id)["fan"]) == count
+    assert Chunk.objects.count() == 16
