@@ -160,7 +160,13 @@ def market(house: House, options: argparse.Namespace) -> dict[str, Any]:
         bidders.ask_to_stop()
         bidders.wait_stopped(5.0)
     shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    routing = {name: {at: round(percentile(found, share), 1) for at, share in shares.items()} for name, found in timed.items()}
+    routing = {
+        name: {
+            **{at: round(percentile(found["wall"], share), 1) for at, share in shares.items()},
+            **{f"cpu_{at}": round(percentile(found["cpu"], share), 1) for at, share in shares.items()},
+        }
+        for name, found in timed.items()
+    }
     simulated = stage.ask("bench.market", {"tasks": options.simulated, "agents": 40, "seed": options.seed})
     if simulated["ineligible"]:
         raise Wrong(f"the market chose {simulated['ineligible']} ineligible agents")
@@ -214,8 +220,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recorded", type=int, default=100_000, help="decisions of the backtest (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (default %(default)s)")
     parser.add_argument("--fair-pace", type=float, default=20.0, help="submissions a second of each org (default %(default)s)")
-    parser.add_argument("--fair-seconds", type=float, default=6.0, help="of them (default %(default)s)")
-    parser.add_argument("--flood", type=int, default=8_000, help="tasks of the org that floods (default %(default)s)")
+    parser.add_argument("--fair-seconds", type=float, default=15.0, help="of them (default %(default)s)")
+    parser.add_argument("--flood", type=int, default=20_000, help="tasks of the org that floods (default %(default)s)")
     parser.add_argument("--pace", type=float, default=50.0, help="single submissions a second (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of single submissions (default %(default)s)")
     parser.add_argument("--candidates", type=int, default=1_000, help="agents a routing decision chooses from (default %(default)s)")

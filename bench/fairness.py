@@ -57,6 +57,8 @@ def fairness(house: House, *, per_second: float, seconds: float, flood: int) -> 
         flooding = other.submit(house.bulk, "flood", flood)
         time.sleep(1.0)
         found["flooded"] = calm.waits("flooded", per_second=per_second, seconds=seconds)
+        if flooding.done():
+            raise Wrong("the flood was over before the other org was done: give it more tasks (--flood)")
         flooded = flooding.result()
     p99 = {name: percentile(waits, 0.99) for name, waits in found.items()}
     return {

@@ -125,9 +125,9 @@ def _depth(found: dict[str, Any]) -> Table:
 
 
 def _routing(found: dict[str, Any]) -> Table:
-    table = _table("strategy", "p50 ms", "p99 ms", "max ms")
+    table = _table("strategy", "p50 ms", "p99 ms", "max ms", "CPU p50 ms", "CPU p99 ms")
     for name, ms in found["routing_ms"].items():
-        table.add_row(name, *(f"{ms[at]:,.1f}" for at in ("p50", "p99", "max")))
+        table.add_row(name, *(f"{ms[at]:,.1f}" for at in ("p50", "p99", "max", "cpu_p50", "cpu_p99")))
     return table
 
 
