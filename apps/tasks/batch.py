@@ -27,7 +27,7 @@ from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move
 
 ACTOR = "executor"
-BATCH = 200
+BATCH = 100
 """Tasks claimed at once: enough to make round trips cheap, few enough to stay far below the claim's life."""
 CONTENDED_BATCH = 50
 """While several orgs have work, batches are short: a task that comes waits for the batch under way."""

@@ -15,7 +15,7 @@
 -- ARGV[1] names the verb.
 
 local verb = ARGV[1]
-local CONTEST_MS, ACTIVE_MS, PARKS_AT_ONCE, BUSY_MS = 15000, 2000, 1000, 1000
+local CONTEST_MS, ACTIVE_MS, PARKS_AT_ONCE, BUSY_MS = 15000, 10000, 1000, 1000
 
 -- The number of drains alive; the caller sends a message when there are too few.
 local function alive(now)
