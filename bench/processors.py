@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from apps.workflows.processors import TaskProcessor, WorkItem, register
+from apps.workflows.engine.processors import TaskProcessor, WorkItem, register
 
 
 @register

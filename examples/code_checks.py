@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from apps.workflows.processors import TaskProcessor, WorkItem, register
+from apps.workflows.engine.processors import TaskProcessor, WorkItem, register
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FORKS = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.comprehension)

@@ -32,9 +32,9 @@ from packaging.version import Version
 from apps.core import redis as redis_door
 from apps.dsl.engine import SandboxNotStarted, engine
 from apps.dsl.models import PolicyScript
-from apps.workflows.embedding import embedder
-from apps.workflows.transports import KAFKA, configured
-from apps.workflows.vectors import VectorsAway, index
+from apps.workflows.context.embedding import embedder
+from apps.workflows.context.vectors import VectorsAway, index
+from apps.workflows.eventing.transports import KAFKA, configured
 from jobplatform import env
 from jobplatform.embedded import servers
 from jobplatform.embedded.health import HttpAnswers

@@ -50,7 +50,7 @@ VARIABLES = (
     Variable(name="WEB_MAX_WAITING", default="48", meaning="waiting or streaming requests per web process; more are told to come back"),
     Variable(name="OUTBOUND_ALLOW", default="", meaning="hosts off the public internet that orgs may call: host or host:port, with commas"),
     Variable(name="VECTOR_STORE", default="", meaning="vector search: empty: embedded; postgresql://… pgvector; mongodb://… $vectorSearch"),
-    Variable(name="TEXT_EMBEDDER", default="apps.workflows.embedding_hashing.HashingEmbedder", meaning="class that makes vectors of text"),
+    Variable(name="TEXT_EMBEDDER", default="apps.workflows.context.embedding_hashing.HashingEmbedder", meaning="class that embeds texts"),
     Variable(name="TASK_PROCESSORS", default="", meaning="modules with the TaskProcessors that workers may run, with commas"),
     Variable(name="EVENT_TRANSPORTS", default="", meaning="where sessions are taken as events and results told: redis, nats, kafka"),
     Variable(name="EVENT_ORGS", default="", meaning="orgs whose sessions events may start and whose results are told; * for all"),

@@ -27,6 +27,6 @@ urlpatterns = [
     path("", include("apps.people.urls")),
     path("", include("apps.webhooks.urls")),
     path("", include("apps.workflows.urls")),
-    path("", include("apps.workflows.context_urls")),
+    path("", include("apps.workflows.api.context_urls")),
     path("", include("apps.dsl.urls")),
 ]

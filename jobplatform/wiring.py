@@ -17,7 +17,8 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
     from apps.tasks.events import TasksMoved, TasksProgressed
     from apps.webhooks import derive
-    from apps.workflows import agency_events, away
+    from apps.workflows.engine import away
+    from apps.workflows.eventing import agency_events
     from apps.workflows.events import SessionEnded
 
     return (

@@ -118,7 +118,7 @@ def _take_events() -> Callable[[], None]:
     """Sessions by event, when the operator names a transport; what ends that."""
     if not settings.EVENT_TRANSPORTS:
         return lambda: None
-    from apps.workflows import agency_events
+    from apps.workflows.eventing import agency_events
 
     agency_events.listen()
     return agency_events.reset

@@ -10,8 +10,8 @@ from celery import Task, shared_task, signals
 from celery.exceptions import Ignore
 
 from apps.core import background, clock, redis
-from apps.workflows import recovery, work
-from apps.workflows.store import UnknownSession
+from apps.workflows.engine import recovery, work
+from apps.workflows.engine.store import UnknownSession
 from jobplatform.queues import Work
 
 log = logging.getLogger(__name__)

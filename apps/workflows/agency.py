@@ -22,12 +22,13 @@ import orjson
 from apps.core import clock
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, Problem
-from apps.workflows import canvas, news, store
-from apps.workflows.context import ContextStore
-from apps.workflows.context_info import ContextInfo
+from apps.workflows import news
+from apps.workflows.context.context import ContextStore
+from apps.workflows.context.context_info import ContextInfo
+from apps.workflows.document.spec import SessionSpec
+from apps.workflows.engine import canvas, store
 from apps.workflows.models import Session, Step
 from apps.workflows.service import Sessions
-from apps.workflows.spec import SessionSpec
 from apps.workflows.states import SESSION_ENDED, STEP_ENDED, STEP_FAILED, StepStatus
 
 LOOK_SECONDS = 1.0

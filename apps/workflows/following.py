@@ -17,7 +17,8 @@ from django.db.models import Q
 
 from apps.core import clock
 from apps.tasks.arrivals import BEAT_SECONDS, Happening
-from apps.workflows import news, store, undoing, views
+from apps.workflows import news, views
+from apps.workflows.engine import store, undoing
 from apps.workflows.models import Session, SessionEvent, Step
 from apps.workflows.states import SESSION_ENDED, STEP_STARTED
 

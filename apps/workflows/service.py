@@ -18,8 +18,9 @@ from django.db.models import F, Q
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Malformed, Missing, PlatformError
 from apps.core.redis import RedisDown
-from apps.workflows import births, canvas, endings, news, reopen, store, undoing, views, work
-from apps.workflows.context import ContextStore
+from apps.workflows import news, views
+from apps.workflows.context.context import ContextStore
+from apps.workflows.engine import births, canvas, endings, reopen, store, undoing, work
 from apps.workflows.models import Item, Session, SessionEvent, Step
 from apps.workflows.states import SESSION_ENDED, SESSION_STATES, SessionStatus
 
@@ -279,7 +280,7 @@ class Sessions:
 
 
 def _plan(document: Any) -> dict[str, Any]:
-    from apps.workflows import dry_run
+    from apps.workflows.document import dry_run
 
     spec = births.judge(document)
     return dry_run.expanded_plan(spec, spec.context)

@@ -95,15 +95,15 @@ GROUP_STATES: StateTable[StepStatus] = StateTable(
     }
 )
 
-I = ItemStatus  # noqa: E741
+T = ItemStatus
 ITEM_STATES: StateTable[ItemStatus] = StateTable(
     {
-        I.PENDING: frozenset({I.RUNNING, I.COMPLETED, I.FAILED, I.SKIPPED, I.CANCELLED, I.TIMED_OUT}),
+        T.PENDING: frozenset({T.RUNNING, T.COMPLETED, T.FAILED, T.SKIPPED, T.CANCELLED, T.TIMED_OUT}),
         # Back to pending: its worker is gone, another one goes on.
-        I.RUNNING: frozenset({I.PENDING, I.COMPLETED, I.FAILED, I.SKIPPED, I.CANCELLED, I.TIMED_OUT}),
+        T.RUNNING: frozenset({T.PENDING, T.COMPLETED, T.FAILED, T.SKIPPED, T.CANCELLED, T.TIMED_OUT}),
         # Back to pending: another attempt of the step, which only the step's own move to `expanding` allows.
-        I.FAILED: frozenset({I.PENDING}),
-        I.TIMED_OUT: frozenset({I.PENDING}),
+        T.FAILED: frozenset({T.PENDING}),
+        T.TIMED_OUT: frozenset({T.PENDING}),
     }
 )
 
@@ -113,7 +113,7 @@ STEP_OPEN = frozenset(StepStatus) - STEP_ENDED
 STEP_STARTED = frozenset({N.EXPANDING, N.RUNNING, N.RETRYING})
 STEP_FAILED = frozenset({N.FAILED, N.TIMED_OUT})
 """What `on_failure` speaks of."""
-ITEM_OPEN = frozenset({I.PENDING, I.RUNNING})
+ITEM_OPEN = frozenset({T.PENDING, T.RUNNING})
 ITEM_ENDED = frozenset(ItemStatus) - ITEM_OPEN
-ITEM_FAILED = frozenset({I.FAILED, I.TIMED_OUT})
+ITEM_FAILED = frozenset({T.FAILED, T.TIMED_OUT})
 """What another attempt takes up again."""

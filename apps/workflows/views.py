@@ -8,10 +8,10 @@ from typing import Any
 from django.db.models import Count
 
 from apps.core import clock, ids
-from apps.workflows import endings, store, undoing
+from apps.workflows.document.spec import SessionSpec
+from apps.workflows.engine import endings, store, undoing
 from apps.workflows.models import Item, Session, SessionEvent, Step
-from apps.workflows.plan import Counts
-from apps.workflows.spec import SessionSpec
+from apps.workflows.planning.plan import Counts
 from apps.workflows.states import ITEM_ENDED, SESSION_ENDED, STEP_ENDED, StepStatus
 
 NAMES = ("total", "pending", "running", "completed", "failed", "skipped", "cancelled", "timed_out")

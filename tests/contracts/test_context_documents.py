@@ -11,10 +11,10 @@ from django.core.management import CommandError, call_command
 
 from apps.core.errors import Invalid
 from apps.roles.filters import BadFilter
-from apps.workflows import documents as module
-from apps.workflows.context import SUBMITTED, ContextStore
-from apps.workflows.context_info import ContextInfo
-from apps.workflows.documents import CollectionFull, Documents, Draft, NoSuchDocument
+from apps.workflows.context import documents as module
+from apps.workflows.context.context import SUBMITTED, ContextStore
+from apps.workflows.context.context_info import ContextInfo
+from apps.workflows.context.documents import CollectionFull, Documents, Draft, NoSuchDocument
 from apps.workflows.models_context import ContextDocument, ContextVector
 from tests.factories import NOON, make_agent, make_org
 

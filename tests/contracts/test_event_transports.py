@@ -13,7 +13,7 @@ import pytest
 from apps.core import redis as redis_door
 from apps.core.errors import Unavailable
 from apps.messaging import connection
-from apps.workflows.transports import Message, Transport
+from apps.workflows.eventing.transports import Message, Transport
 from tests import services
 from tests.kafka import kafka_server
 
@@ -45,7 +45,7 @@ def line(request, settings, tmp_path) -> Iterator[Line]:
 
 
 def _redis(settings, tmp_path):
-    from apps.workflows.transports.redis import RedisTransport
+    from apps.workflows.eventing.transports.redis import RedisTransport
 
     server = services.valkey_server(tmp_path)
     server.start()
@@ -55,7 +55,7 @@ def _redis(settings, tmp_path):
 
 
 def _nats(settings, tmp_path):
-    from apps.workflows.transports.nats import NatsTransport
+    from apps.workflows.eventing.transports.nats import NatsTransport
 
     server = services.nats_server(tmp_path)
     server.start()
@@ -68,7 +68,7 @@ def _nats(settings, tmp_path):
 def _kafka(settings, tmp_path):
     server = kafka_server()
     server.start()
-    from apps.workflows.transports.kafka import KafkaTransport
+    from apps.workflows.eventing.transports.kafka import KafkaTransport
 
     options = {"reconnect.backoff.max.ms": "200", "socket.timeout.ms": "2000", "group.protocol": "consumer"}
     transport = KafkaTransport(server.ready_line.split()[-1], group="g", prefix="", options=options)
@@ -160,7 +160,7 @@ def test_what_a_listener_had_not_done_when_it_ended_comes_to_the_next(settings, 
 
 
 def test_the_first_event_of_a_process_waits_for_its_connection(nats):
-    from apps.workflows.transports.nats import NatsTransport, subject
+    from apps.workflows.eventing.transports.nats import NatsTransport, subject
 
     heard: queue.Queue = queue.Queue()
     connection.wire().wait_up(PATIENCE)

@@ -8,8 +8,7 @@ import pytest
 
 from apps.core import bulk
 from apps.core.errors import Invalid
-from apps.workflows import context
-from apps.workflows.context import ContextStore
+from apps.workflows.context.context import ContextStore, context
 from apps.workflows.models_context import ContextValue, ContextWrite
 from tests.factories import NOON
 from tests.threads import at_once

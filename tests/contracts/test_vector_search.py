@@ -8,10 +8,10 @@ import random
 import numpy
 import pytest
 
-from apps.workflows import vectors_mongodb
-from apps.workflows.vectors import Near, VectorsAway, index
-from apps.workflows.vectors_exact import ExactIndex
-from apps.workflows.vectors_postgresql import PostgresIndex
+from apps.workflows.context import vectors_mongodb
+from apps.workflows.context.vectors import Near, VectorsAway, index
+from apps.workflows.context.vectors_exact import ExactIndex
+from apps.workflows.context.vectors_postgresql import PostgresIndex
 
 DIMS = 16
 

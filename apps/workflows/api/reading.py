@@ -10,7 +10,7 @@ import orjson
 from apps.core.errors import Invalid, Problem
 from apps.core.http import Limits, parse_json, read_bytes
 from apps.tasks.listing import BadQuery
-from apps.workflows.spec import LIMITS as SPEC
+from apps.workflows.document.spec import LIMITS as SPEC
 
 DOCUMENT = Limits(body=8 * 1024 * 1024, depth=64, keys=10_000, string=1024 * 1024, items=100_000, problems=100)
 """A session's document may be far bigger than a task: it carries its graph, its data and its first context."""

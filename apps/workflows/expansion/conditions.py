@@ -21,7 +21,7 @@ import orjson
 import re2
 
 from apps.core.errors import Problem
-from apps.workflows import templates
+from apps.workflows.expansion import templates
 
 MAX_PATTERN = 256
 MAX_TESTS = 64

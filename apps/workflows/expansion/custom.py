@@ -19,8 +19,7 @@ from math import prod
 from typing import Any
 
 from apps.core.errors import Invalid, Problem
-from apps.workflows import templates
-from apps.workflows.expansion import conditions, sources
+from apps.workflows.expansion import conditions, sources, templates
 from apps.workflows.expansion.items import BadExpansion, Rows, RunStarlark, TooManyItems, Work
 from apps.workflows.expansion.sources import Layers
 

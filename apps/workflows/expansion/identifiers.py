@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from apps.workflows import templates
+from apps.workflows.expansion import templates
 from apps.workflows.expansion.items import ExpandedItem, Rows
 
 MAX_LENGTH = 64

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.core.errors import Problem
-from apps.workflows import templates
-from apps.workflows.expansion import conditions, custom, zipped
+from apps.workflows.expansion import conditions, custom, templates, zipped
 from apps.workflows.expansion.sources import holds_list
 
 TYPES = ("array", "matrix", "zip", "custom")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apps.workflows import templates
+from apps.workflows.expansion import templates
 from apps.workflows.expansion.items import BadExpansion
 
 MERGED = frozenset({"results", "summary", "metrics", "confidence"})
-"""The fields of a merged output; see `apps/workflows/combine.py`."""
+"""The fields of a merged output; see `apps/workflows/expansion/combine.py`."""
 
 Layers = Sequence[Mapping[str, Any]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from apps.core import background, clock
 from apps.core.auth import Principal
-from apps.workflows import away, recovery, work
+from apps.workflows.engine import away, recovery, work
 from apps.workflows.models import Chunk, Item, Session, Step
 from apps.workflows.service import Sessions
 from jobplatform.queues import Work

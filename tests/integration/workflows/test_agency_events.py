@@ -12,12 +12,12 @@ from apps.core import redis as redis_door
 from apps.core.errors import Conflict, Invalid, Missing, Problem, Unavailable
 from apps.messaging.connection import wire
 from apps.orgs.models import Org
-from apps.workflows import agency_events
-from apps.workflows.agency_events import ACTION_TOPIC, RESULT_MAX, RESULT_TOPIC, AgencyActions
-from apps.workflows.event_manager import Event, EventManager
+from apps.workflows.eventing import agency_events
+from apps.workflows.eventing.agency_events import ACTION_TOPIC, RESULT_MAX, RESULT_TOPIC, AgencyActions
+from apps.workflows.eventing.event_manager import Event, EventManager
+from apps.workflows.eventing.transports import nats as on_nats
+from apps.workflows.eventing.transports import redis as on_redis
 from apps.workflows.events import SessionEnded
-from apps.workflows.transports import nats as on_nats
-from apps.workflows.transports import redis as on_redis
 from tests.factories import NOON, make_key, make_org
 
 PATIENCE = 10.0

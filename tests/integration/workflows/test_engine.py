@@ -7,7 +7,7 @@ import random
 import pytest
 
 from apps.core import clock
-from apps.workflows import away, expanding
+from apps.workflows.engine import away, expanding
 from apps.workflows.models import Chunk, Item
 
 pytestmark = pytest.mark.store
@@ -268,7 +268,7 @@ def test_max_parallel_holds_chunks_back(flow):
         }
     )
     name, arguments = flow.hand.hints.pop(0)
-    from apps.workflows import canvas, work
+    from apps.workflows.engine import canvas, work
 
     canvas.send(work.look(arguments["session_key"], None, now=clock.now()))
     assert Chunk.objects.filter(status="sent").count() == 2 and Chunk.objects.filter(status="waiting").count() == 7

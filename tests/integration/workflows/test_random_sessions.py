@@ -9,10 +9,10 @@ import pytest
 
 from apps.core import clock
 from apps.core.errors import Conflict
-from apps.workflows import store
+from apps.workflows.document.spec import load, parse
+from apps.workflows.engine import store
+from apps.workflows.engine.processors import TaskProcessor, WorkItem, register
 from apps.workflows.models import Chunk, Item, SessionEvent, Step
-from apps.workflows.processors import TaskProcessor, WorkItem, register
-from apps.workflows.spec import load, parse
 from apps.workflows.states import STEP_ENDED
 from tests.unit.workflows.checks import watched
 from tests.unit.workflows.documents import random_document, without_races

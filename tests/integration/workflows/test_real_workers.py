@@ -15,7 +15,7 @@ from django.db import connections
 
 from apps.core import background, clock
 from apps.core.auth import Principal
-from apps.workflows import recovery
+from apps.workflows.engine import recovery
 from apps.workflows.models import Chunk, Item, Session, Step
 from apps.workflows.models_context import ContextWrite
 from apps.workflows.service import Sessions

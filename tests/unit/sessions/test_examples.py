@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apps.workflows import spec
-from apps.workflows.processors import WorkItem
+from apps.workflows.document import spec
+from apps.workflows.engine.processors import WorkItem
 from examples import code_checks
 from jobplatform_sdk.cli.sessions import read_document
 

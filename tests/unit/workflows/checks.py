@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from apps.workflows.spec import ROOT
+from apps.workflows.document.spec import ROOT
 from apps.workflows.states import (
     GROUP_STATES,
     ITEM_OPEN,

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from apps.workflows import plan
-from apps.workflows.plan import NodeState
+from apps.workflows.planning import plan
+from apps.workflows.planning.plan import NodeState
 from apps.workflows.states import ITEM_OPEN, STEP_ENDED, STEP_STARTED, ItemStatus, SessionStatus, StepStatus
 from tests.unit.workflows.world import Engine, Item, Process
 

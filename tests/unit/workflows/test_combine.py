@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.workflows import combine, expansion
-from apps.workflows.combine import Ended
+from apps.workflows import expansion
+from apps.workflows.expansion import combine
+from apps.workflows.expansion.combine import Ended
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ALICE = Ended(0, "Alice", "completed", {"score": 1, "confidence": 0.5, "analysis": "good"}, "", AT, AT)

@@ -8,9 +8,9 @@ import logging
 import pytest
 
 from apps.core.errors import Unavailable
-from apps.workflows import event_manager
-from apps.workflows.event_manager import DEPENDENCY, ERROR, GROUP_STATE_UPDATE, METRICS_UPDATE, Event, EventHandler, EventManager
-from apps.workflows.transports import Message, TransportDown
+from apps.workflows.eventing import event_manager
+from apps.workflows.eventing.event_manager import DEPENDENCY, ERROR, GROUP_STATE_UPDATE, METRICS_UPDATE, Event, EventHandler, EventManager
+from apps.workflows.eventing.transports import Message, TransportDown
 
 
 class Wire:

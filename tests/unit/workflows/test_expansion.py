@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from apps.workflows import expansion
 from apps.workflows.expansion import BadExpansion, TooManyItems, items
-from apps.workflows.templates import TemplateError
+from apps.workflows.expansion.templates import TemplateError
 
 SIMPLE = {
     "input_array": ["item1", "item2", "item3"],

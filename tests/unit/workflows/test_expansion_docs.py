@@ -11,8 +11,9 @@ import pytest
 
 from apps.core.errors import Invalid
 from apps.dsl import expanding
-from apps.workflows import combine, expansion, templates
-from apps.workflows.result_schema import ResultSchema
+from apps.workflows import expansion
+from apps.workflows.expansion import combine, templates
+from apps.workflows.expansion.result_schema import ResultSchema
 from jobplatform.env import BASE_DIR
 
 PAGE = (BASE_DIR / "docs" / "expansion.md").read_text()

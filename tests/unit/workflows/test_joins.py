@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.workflows.joins import delay, join, needed
-from apps.workflows.plan import Counts, Decision
-from apps.workflows.spec import Join, NodeSpec, Retry, TaskSpec
+from apps.workflows.document.spec import Join, NodeSpec, Retry, TaskSpec
+from apps.workflows.planning.joins import delay, join, needed
+from apps.workflows.planning.plan import Counts, Decision
 
 D = Decision
 

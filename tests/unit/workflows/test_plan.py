@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from apps.workflows import plan
-from apps.workflows.plan import (
+from apps.workflows.document.spec import ROOT, SessionSpec, parse
+from apps.workflows.planning import plan
+from apps.workflows.planning.plan import (
     CancelItems,
     Counts,
     EndSession,
@@ -24,7 +25,6 @@ from apps.workflows.plan import (
     Snapshot,
     Start,
 )  # fmt: skip
-from apps.workflows.spec import ROOT, SessionSpec, parse
 from apps.workflows.states import SessionStatus, StepStatus
 from tests.unit.workflows.world import START
 

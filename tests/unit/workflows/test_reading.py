@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from apps.core.errors import Invalid
-from apps.workflows.dry_run import expanded_plan
-from apps.workflows.spec import LIMITS, Join, Limits, Retry, load, parse
+from apps.workflows.document.dry_run import expanded_plan
+from apps.workflows.document.spec import LIMITS, Join, Limits, Retry, load, parse
 
 PROCESSORS = ("Upper", "WordCount")
 

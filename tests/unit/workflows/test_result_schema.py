@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from apps.workflows import result_schema
-from apps.workflows.result_schema import ResultSchema
+from apps.workflows.expansion import result_schema
+from apps.workflows.expansion.result_schema import ResultSchema
 
 REVIEW = {
     "type": "object",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from apps.workflows.combine import Ended
 from apps.workflows.expansion import BadExpansion
-from apps.workflows.task_expansion import TaskExpansion
-from apps.workflows.templates import TemplateError
+from apps.workflows.expansion.combine import Ended
+from apps.workflows.expansion.task_expansion import TaskExpansion
+from apps.workflows.expansion.templates import TemplateError
 
 REVIEW = {
     "key": "review",

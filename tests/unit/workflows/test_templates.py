@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.workflows import templates
-from apps.workflows.templates import Layered, TemplateError
+from apps.workflows.expansion import templates
+from apps.workflows.expansion.templates import Layered, TemplateError
 
 USER = {"user": {"name": "Alice", "tags": ["a", "b"], "address": {"city": "Oslo"}}, "n": 3, "nothing": None, "yes": True}
 

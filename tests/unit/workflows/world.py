@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apps.workflows import plan
-from apps.workflows.plan import Counts, Members, NodeState, SessionState
-from apps.workflows.spec import ROOT, SessionSpec
+from apps.workflows.document.spec import ROOT, SessionSpec
+from apps.workflows.planning import plan
+from apps.workflows.planning.plan import Counts, Members, NodeState, SessionState
 from apps.workflows.states import (
     ITEM_OPEN,
     SESSION_ENDED,

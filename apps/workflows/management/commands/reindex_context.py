@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apps.core.errors import PlatformError
 from apps.orgs.models import Org
-from apps.workflows.documents import Documents
+from apps.workflows.context.documents import Documents
 
 
 class Command(BaseCommand):

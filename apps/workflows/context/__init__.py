@@ -1,0 +1,1 @@
+"""What sessions know, and what they may look up."""

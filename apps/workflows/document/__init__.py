@@ -1,0 +1,1 @@
+"""The session document: read, checked whole, as values."""

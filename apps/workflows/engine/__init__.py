@@ -1,0 +1,1 @@
+"""What carries the plan out: rows, chunks, messages, ends, upkeep."""

@@ -1,0 +1,367 @@
+"""The coordinator: carries out what the plan says must happen next, in the neighbourhood of what changed.
+
+Look, decide (`plan`, pure), move (compare-and-set), and look again at whatever that touched, until nothing more is to be
+done. Any number of coordinators may be at one session; a move has one winner, and who loses goes on looking. A coordinator
+that dies anywhere leaves rows from which the next one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from apps.core import bulk, clock
+from apps.core.errors import PlatformError
+from apps.core.failpoint import failpoint
+from apps.workflows.document.spec import ROOT, SessionSpec, TaskSpec
+from apps.workflows.engine import births, canvas, endings, expanding, limits, pulse, store
+from apps.workflows.engine.canvas import Sending
+from apps.workflows.engine.store import STEP_IS_OPEN, StepMove, StoreReader
+from apps.workflows.models import Session, Step
+from apps.workflows.planning import plan
+from apps.workflows.states import SESSION_ENDED, STEP_ENDED, SessionStatus, StepStatus
+
+log = logging.getLogger(__name__)
+
+ACTOR = "coordinator"
+STEP_IS_OVER = [status.value for status in STEP_ENDED]
+BUSY = timedelta(seconds=15)
+"""An expansion says so often that it lives."""
+ROUNDS_MAX = 200_000
+LOOKED_AT = 400
+"""Nodes looked at in one round."""
+RACES = (plan.Finish, plan.Skip, plan.Retry, plan.Open, plan.Start)
+LOSSES_MAX = 20
+"""So often one coordinator goes after the same node."""
+
+
+class Coordinator:
+    def __init__(self, session_key: str) -> None:
+        self.session: Session = store.light(session_key)
+        self.sendings: list[Sending] = []
+        self._changed = self._moved = False
+        self._lost: Counter[str] = Counter()
+        self._release = False
+        self._look_again: set[str] = set()
+        """Of the steps just started: those that may have ended already."""
+
+    def advance(self, paths: Collection[str] | None, *, now: datetime) -> list[Sending]:
+        """Everything that follows from a change of these nodes (None: of any). Answers what is to be sent now: give it to
+        `canvas.send`, or do some of it yourself."""
+        if not self.session.prepared:
+            births.prepare(self.session, now=now)
+        spec = store.spec_of(self.session)
+        touched = self._everything() if paths is None else {path for path in paths if path == ROOT or path in spec.nodes}
+        for _ in range(ROUNDS_MAX):
+            if not touched:
+                break
+            part = touched if len(touched) <= LOOKED_AT else set(sorted(touched)[:LOOKED_AT])
+            losses = self._lost.total()
+            changed = self._round(spec, part, clock.now() if self._changed else now)
+            touched = (touched - part) | changed
+            self._changed = self._changed or self._moved
+            if self._moved or self._lost.total() > losses:
+                self.session = store.light(self.session.key)
+        else:
+            log.error("coordinator.no_end", extra={"session": self.session.key})
+        if self._release or any(one for one in self.sendings if limits.limit_of(spec, one.path) is not None):
+            limits.release(self.session, spec, now=now)
+        if self._changed:
+            pulse.tell(self.session.key)
+        return self.sendings
+
+    def _everything(self) -> set[str]:
+        rows = Step.objects.filter(session_key=self.session.key, status__in=STEP_IS_OPEN).exclude(parent=store.UNDOING)
+        # Ended steps may still have items to cancel; a running one is looked at anyway.
+        return {ROOT, *rows.values_list("path", flat=True)}
+
+    def _round(self, spec: SessionSpec, touched: set[str], now: datetime) -> set[str]:
+        reader = StoreReader(self.session, spec)
+        snapshot = plan.look(spec, reader, reader.state(), touched)
+        moves = plan.next_moves(spec, snapshot, now=now)
+        missing = [move.path for move in moves if move.path and move.path not in reader.rows]
+        reader.rows |= store.steps(self.session.key, missing) if missing else {}
+        touched = set()
+        self._moved = False
+        for kind, carry_out in self._verbs():
+            if chosen := [move for move in moves if type(move) is kind]:
+                won = carry_out(spec, reader, snapshot, chosen, now)
+                self._moved = self._moved or bool(won)
+                if kind in RACES:
+                    # Who loses looks again: a step that started in the meantime may be one that a cancel has to stop.
+                    lost = {move.path for move in chosen} - won
+                    self._lost.update(lost)
+                    touched |= {path for path in lost if self._lost[path] <= LOSSES_MAX}
+                if kind is plan.Start:
+                    won &= self._look_again
+                touched |= {path for move in chosen if move.path in won for path in plan.touches(spec, move)}
+        return touched
+
+    def _verbs(self) -> Sequence[tuple[type, Any]]:
+        """In this order: what must stop stops before anything starts."""
+        return (
+            (plan.CancelItems, self._cancel_items),
+            (plan.Finish, self._finish),
+            (plan.Skip, self._skip),
+            (plan.Retry, self._retry),
+            (plan.Open, self._open),
+            (plan.Start, self._start),
+            (plan.EndSession, self._end),
+            (plan.Publish, self._publish),
+        )
+
+    def _move(self, moves: Sequence[StepMove], now: datetime) -> set[str]:
+        return store.move_steps(moves, actor=ACTOR, session_run=self.session.run, now=now)
+
+    # Moves
+
+    def _cancel_items(
+        self, _spec: SessionSpec, reader: StoreReader, _snapshot: plan.Snapshot, moves: Sequence[plan.CancelItems], now: datetime
+    ) -> set[str]:
+        return {move.path for move in moves if endings.cancel_items(reader.rows[move.path], move.because, now=now)}
+
+    def _finish(
+        self, spec: SessionSpec, reader: StoreReader, snapshot: plan.Snapshot, moves: Sequence[plan.Finish], now: datetime
+    ) -> set[str]:
+        steps = [self._finished_step(spec, reader, snapshot, move, now) for move in moves if spec.nodes[move.path].is_step]
+        groups = [
+            StepMove(row=reader.rows[move.path], end=move.status, reason=move.because, fields={"partial": move.partial})
+            for move in moves
+            if not spec.nodes[move.path].is_step
+        ]
+        failpoint("finish.context_written")
+        changed = self._move([*steps, *groups], now)
+        self._release = self._release or any(spec.scopes(path) for path in changed if spec.nodes[path].is_step)
+        failpoint("finish.moved")
+        return changed
+
+    def _finished_step(
+        self, spec: SessionSpec, reader: StoreReader, snapshot: plan.Snapshot, move: plan.Finish, now: datetime
+    ) -> StepMove:
+        row, node = reader.rows[move.path], spec.nodes[move.path]
+        counted = snapshot.nodes[move.path].counts if move.path in snapshot.nodes else store.row_counts(row)
+        end = endings.end_of(self.session, node, row, counted, move, now=now)
+        return StepMove(row=row, end=end.status, reason=end.because, fields={**store.count_columns(counted), **end.fields})
+
+    def _skip(
+        self, _spec: SessionSpec, reader: StoreReader, _snapshot: plan.Snapshot, moves: Sequence[plan.Skip], now: datetime
+    ) -> set[str]:
+        return self._move([StepMove(row=reader.rows[move.path], end=StepStatus.SKIPPED, reason=move.because) for move in moves], now)
+
+    def _retry(
+        self, _spec: SessionSpec, reader: StoreReader, snapshot: plan.Snapshot, moves: Sequence[plan.Retry], now: datetime
+    ) -> set[str]:
+        return self._move(
+            [
+                StepMove(
+                    row=reader.rows[move.path], end=StepStatus.RETRYING, reason=move.because,
+                    fields={"retry_at": move.at, **store.count_columns(snapshot.nodes[move.path].counts)},
+                )
+                for move in moves
+            ],
+            now,
+        )  # fmt: skip
+
+    def _open(
+        self, _spec: SessionSpec, reader: StoreReader, _snapshot: plan.Snapshot, moves: Sequence[plan.Open], now: datetime
+    ) -> set[str]:
+        fields = [{"deadline": move.deadline, "started_at": now} for move in moves]
+        rows = [reader.rows[move.path] for move in moves]
+        return self._move(
+            [
+                StepMove(row=row, end=StepStatus.RUNNING, reason=move.because, fields=given)
+                for row, move, given in zip(rows, moves, fields, strict=True)
+            ],
+            now,
+        )
+
+    def _start(
+        self, spec: SessionSpec, reader: StoreReader, _snapshot: plan.Snapshot, moves: Sequence[plan.Start], now: datetime
+    ) -> set[str]:
+        starts = []
+        for move in moves:
+            row = reader.rows[move.path]
+            again = row.status == StepStatus.EXPANDING
+            fields = {"attempt": move.attempt, "deadline": move.deadline, "busy_until": now + BUSY}
+            if not row.started_at or row.attempt == 0:
+                fields["started_at"] = now
+            guards = {"busy_until": row.busy_until} if again and row.busy_until else {}
+            starts.append(StepMove(row=row, end=StepStatus.EXPANDING, reason=move.because, fields=fields, guards=guards, quiet=again))
+        tasks = {move.path: spec.nodes[move.path].task for move in moves}
+        starter = Starter(self.session, spec, tasks)
+        sent, changed = starter.start(starts, now=now)
+        self.sendings += sent
+        self._release = self._release or starter.held_back
+        self._look_again = starter.look_again
+        return changed
+
+    def _end(
+        self, spec: SessionSpec, _reader: StoreReader, _snapshot: plan.Snapshot, moves: Sequence[plan.EndSession], now: datetime
+    ) -> set[str]:
+        move = moves[0]
+        moved = store.move_session(
+            self.session, move.status, reason=move.because, actor=ACTOR, now=now, partial=move.partial, finished_at=now
+        )
+        if not moved:
+            return set()
+        failpoint("session.ended")
+        return {ROOT}
+
+    def _publish(
+        self, spec: SessionSpec, _reader: StoreReader, _snapshot: plan.Snapshot, _moves: Sequence[plan.Publish], now: datetime
+    ) -> set[str]:
+        return {ROOT} if endings.publish(self.session, spec, now=now) else set()
+
+
+class Starter:
+    """Takes steps from waiting (or retrying) to running: their items are made, and chunks of them may be sent."""
+
+    def __init__(self, session: Session, spec: SessionSpec, tasks: dict[str, TaskSpec]) -> None:
+        self.session, self.spec, self.tasks = session, spec, tasks
+        self.held_back = False
+        self.look_again: set[str] = set()
+        """Steps without items, or whose items have been on their way for a while."""
+        self._sendings: list[Sending] = []
+
+    def start(self, starts: Sequence[StepMove], *, now: datetime) -> tuple[list[Sending], set[str]]:
+        """What may be sent, and the paths that moved. Small steps go in one write together, big ones batch by batch."""
+        first = [one for one in starts if one.fields["attempt"] == 1]
+        rows = [one.row for one in first]
+        prepared = expanding.prepare(self.session, self.spec, rows, self.tasks) if rows else {}
+        small = [one for one in first if self._size(prepared[one.row.path]) <= expanding.BATCH]
+        changed: set[str] = set()
+        for part in _parts(small, prepared):
+            changed |= self._together(part, prepared, now)
+        for one in starts:
+            if one not in small:
+                changed |= self._alone(one, prepared.get(one.row.path), now)
+        return self._sendings, changed
+
+    def _size(self, one: Any) -> int:
+        return 0 if isinstance(one, Exception) else one.total
+
+    def _together(self, starts: Sequence[StepMove], prepared: dict[str, Any], now: datetime) -> set[str]:
+        with bulk.atomic(Step):
+            won = store.move_steps(starts, actor=ACTOR, session_run=self.session.run, now=now)
+            failpoint("start.expanding")
+            good: list[StepMove] = []
+            ends, rows, sendings = [], [], []
+            for one in starts:
+                if one.row.path not in won:
+                    continue
+                found = prepared[one.row.path]
+                try:
+                    if isinstance(found, Exception):
+                        raise found
+                    for made, sending in expanding.first_attempt(found, self.tasks[one.row.path], self._limit(one.row), now=now):
+                        rows += made
+                        if sending:
+                            sendings.append(sending)
+                        else:
+                            self.held_back = True
+                    good.append(one)
+                except PlatformError as error:
+                    ends.append(_failed(one.row, error))
+            bulk.insert_missing(rows)
+            failpoint("start.items_written")
+            ends += [
+                StepMove(row=one.row, end=StepStatus.RUNNING, fields={"total": prepared[one.row.path].total, "busy_until": None})
+                for one in good
+            ]
+            self._runs(ends, now)
+        self._sendings += sendings
+        self.look_again |= {one.row.path for one in starts if one.row.path in won and (one not in good or not one.row.total)}
+        return won
+
+    def _runs(self, moves: Sequence[StepMove], now: datetime) -> None:
+        """Their items are written. A step that was ended meanwhile knew nothing of them: they end as well."""
+        moved = store.move_steps(moves, actor=ACTOR, session_run=self.session.run, now=now)
+        for one in moves:
+            if one.row.path in moved:
+                continue
+            over = Step.objects.filter(pk=one.row.id, run=one.row.run, status__in=STEP_IS_OVER).values_list("reason", flat=True)
+            for reason in over:
+                endings.cancel_items(one.row, reason, now=now)
+
+    def _alone(self, start: StepMove, found: Any, now: datetime) -> set[str]:
+        """A step of many items: their chunks go as soon as they are written."""
+        row, task = start.row, self.tasks[start.row.path]
+        if not store.move_steps([start], actor=ACTOR, session_run=self.session.run, now=now):
+            return set()
+        failpoint("start.expanding")
+        self.look_again.add(row.path)
+        try:
+            if found is None:
+                limited = self._limit(row) is not None
+                self._sendings += expanding.next_attempt(row, task, self._limit(row), limited=limited, now=now)
+                self.held_back = self.held_back or limited
+                total = row.total
+            else:
+                if isinstance(found, Exception):
+                    raise found
+                total = found.total
+                self._write(found, task, now)
+        except PlatformError as error:
+            store.move_steps([_failed(row, error)], actor=ACTOR, session_run=self.session.run, now=clock.now())
+            return {row.path}
+        failpoint("start.items_written")
+        end = StepMove(row=row, end=StepStatus.RUNNING, fields={"total": total, "busy_until": None})
+        self._runs([end], clock.now())
+        return {row.path}
+
+    def _write(self, found: expanding.Prepared, task: TaskSpec, now: datetime) -> None:
+        ready: Sending | None = None
+        for number, (rows, sending) in enumerate(expanding.first_attempt(found, task, self._limit(found.row), now=now)):
+            bulk.insert_missing(rows)
+            if sending:
+                ready = sending if ready is None else replace(ready, count=ready.count + sending.count)
+            else:
+                self.held_back = True
+            if ready is not None and ready.count >= canvas.WAVE_AT_ONCE:
+                canvas.send([ready])
+                ready = None
+            if number % 5 == 4:
+                Step.objects.filter(pk=found.row.id, status=StepStatus.EXPANDING.value).update(busy_until=clock.now() + BUSY)
+                found.row.busy_until = None
+                if Session.objects.filter(pk=self.session.key, status=SessionStatus.CANCELLED.value).exists():
+                    return
+        if ready is not None:
+            canvas.send([ready])
+
+    def _limit(self, row: Step) -> int | None:
+        return limits.limit_of(self.spec, row.path)
+
+
+def _failed(row: Step, error: PlatformError) -> StepMove:
+    reason = str(error)
+    return StepMove(row=row, end=StepStatus.FAILED, reason=reason, fields={"busy_until": None})
+
+
+def _parts(starts: Sequence[StepMove], prepared: dict[str, Any], size: int = expanding.BATCH) -> Iterable[list[StepMove]]:
+    part: list[StepMove] = []
+    rows = 0
+    for one in starts:
+        found = prepared[one.row.path]
+        weight = 1 if isinstance(found, Exception) else max(1, found.total)
+        if part and rows + weight > size:
+            yield part
+            part, rows = [], 0
+        part.append(one)
+        rows += weight
+    if part:
+        yield part
+
+
+def advance(session_key: str, paths: Collection[str] | None, *, now: datetime) -> list[Sending]:
+    """As `Coordinator.advance`, and everything is sent."""
+    sendings = Coordinator(session_key).advance(paths, now=now)
+    canvas.send(sendings)
+    return sendings
+
+
+def ended(session: Session) -> bool:
+    return SessionStatus(session.status) in SESSION_ENDED

@@ -1,0 +1,1 @@
+"""Events in and out: the manager, its transports, the agency's topics."""

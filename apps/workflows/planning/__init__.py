@@ -1,0 +1,1 @@
+"""What must happen next: pure functions over snapshots."""
