@@ -8,7 +8,8 @@ import pytest
 
 from apps.core import bulk
 from apps.core.errors import Invalid
-from apps.workflows.context.context import ContextStore, context
+from apps.workflows.context import context
+from apps.workflows.context.context import ContextStore
 from apps.workflows.models_context import ContextValue, ContextWrite
 from tests.factories import NOON
 from tests.threads import at_once
