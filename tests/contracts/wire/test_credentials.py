@@ -14,6 +14,7 @@ from apps.messaging import credentials, subjects
 from apps.messaging.connection import Delivery
 from jobplatform_sdk.credentials import BadKey, split_key
 from jobplatform_sdk.link import round_trip
+from tests.processes import wait_until
 
 NOW = datetime.now(UTC)
 ADA, BO = subjects.agent_token("acme", "ada"), subjects.agent_token("acme", "bo")
