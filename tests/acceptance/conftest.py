@@ -10,7 +10,7 @@ import pytest
 from tests.processes import Stack
 from tests.stacks import STORES, Org, running, shared
 
-ON_BOTH = {"test_journeys", "test_bulk_on_the_wire", "test_client_and_jobctl", "test_people"}
+ON_BOTH = {"test_journeys", "test_bulk_on_the_wire"}
 """What runs on both homes of the task store every time. The rest does with --every-store; what they store has tests of its own there."""
 
 

@@ -8,6 +8,16 @@ from tests.processes import Stack
 from tests.stacks import Org, running, shared
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Faults on whole platforms run on SQLite every time, on MongoDB with --every-store; races (test_races) are the store's own tests."""
+    if config.getoption("every_store"):
+        return
+    left = {item for item in items if "tests/faults/" in item.nodeid and "[mongodb" in item.name.replace("-mongodb", "[mongodb")}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A platform to be hurt; the parameter is the home of its tasks. Each fault finds it healed from the one before:

@@ -31,7 +31,8 @@ def test_an_endpoint_is_made_changed_and_deleted_and_audited(admin_client, redis
     change = reverse("admin:webhooks_endpoint_change", args=[row.pk])
     shown = admin_client.get(change).text + admin_client.get(reverse(LIST)).text
     assert secret not in shown and "ERP" in shown and row.pk in shown
-    admin_client.post(change, {**wish, "events": ["*", "task.failed"], "enabled": ""})
+    changed = admin_client.post(change, {**wish, "events": ["*", "task.failed"], "enabled": ""})
+    assert changed.status_code == 302, changed.text
     row.refresh_from_db()
     assert (row.events, row.enabled, row.disabled_because) == (["*"], False, "by admin admin")
     wrong = admin_client.post(change, {**wish, "url": "http://127.0.0.1/"})
