@@ -12,7 +12,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Faults on whole platforms run on SQLite every time, on MongoDB with --every-store; races (test_races) are the store's own tests."""
     if config.getoption("every_store"):
         return
-    left = {item for item in items if "tests/faults/" in item.nodeid and "[mongodb" in item.name.replace("-mongodb", "[mongodb")}
+    left = {item for item in items if "tests/faults/" in item.nodeid and item.name.endswith("mongodb]")}
     if left:
         config.hook.pytest_deselected(items=list(left))
         items[:] = [item for item in items if item not in left]
