@@ -26,7 +26,6 @@ from apps.workflows.states import SESSION_ENDED, SESSION_STATES, SessionStatus
 
 log = logging.getLogger(__name__)
 
-CREATED_CONTEXT = births.CONTEXT_WRITER
 
 
 class UnknownStep(Missing):

@@ -10,8 +10,9 @@ from psycopg.conninfo import conninfo_to_dict
 from apps.core import bulk, clock
 from apps.core.ordered_json import OrderedJSON
 from apps.workflows import expansion
+from apps.workflows.engine.births import hash_of
 from apps.workflows.models import Session
-from tests.unit.workflows.test_expansion import MATRIX
+from tests.spec_examples import MATRIX
 
 
 @pytest.fixture
@@ -64,3 +65,8 @@ def test_a_stored_session_keeps_the_order_of_its_document():
     bulk.insert([row])
     found = Session.objects.get(pk="acme/o").document
     assert repr(found) == repr(document)
+
+
+def test_the_same_keys_in_another_order_are_another_document():
+    turned = {**MATRIX, "expansion_config": {**MATRIX["expansion_config"], "array_mapping": {"col": "cols", "row": "rows"}}}
+    assert turned == MATRIX and hash_of(turned) != hash_of(MATRIX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,13 +101,11 @@ def _first_event(session: Session) -> str:
 
 
 def hash_of(document: Mapping[str, Any]) -> str:
-    """Whatever the order of its names."""
+    """In the order of its names: it orders what a step expands to, so another order is another document."""
     try:
-        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(document)
     except TypeError:  # integers beyond 64 bits
-        import json
-
-        text = json.dumps(document, sort_keys=True).encode()
+        text = json.dumps(document).encode()
     return hashlib.sha256(text).hexdigest()
 
 

@@ -23,7 +23,7 @@ from apps.workflows.engine.canvas import Sending
 from apps.workflows.engine.store import STEP_IS_OPEN, StepMove, StoreReader
 from apps.workflows.models import Session, Step
 from apps.workflows.planning import plan
-from apps.workflows.states import SESSION_ENDED, STEP_ENDED, SessionStatus, StepStatus
+from apps.workflows.states import STEP_ENDED, SessionStatus, StepStatus
 
 log = logging.getLogger(__name__)
 
@@ -361,7 +361,3 @@ def advance(session_key: str, paths: Collection[str] | None, *, now: datetime) -
     sendings = Coordinator(session_key).advance(paths, now=now)
     canvas.send(sendings)
     return sendings
-
-
-def ended(session: Session) -> bool:
-    return SessionStatus(session.status) in SESSION_ENDED

@@ -24,16 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import orjson
 from django.conf import settings
 
-from apps.core.errors import PlatformError
-
 if TYPE_CHECKING:
     from apps.workflows.context.context_info import ContextInfo
-
-
-class BadResult(PlatformError):
-    """What `execute_task` answered is not what was asked for."""
-
-    code, sentence = "bad_result", "The result is not valid."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from apps.core import bulk, clock
 from apps.core.failpoint import failpoint
 from apps.workflows.document.spec import TaskSpec
-from apps.workflows.engine import store
+from apps.workflows.engine import canvas, store
 from apps.workflows.engine.executing import Outcome, execute
 from apps.workflows.engine.processors import TaskProcessor, WorkItem, find
 from apps.workflows.engine.pulse import Watch
@@ -156,9 +156,8 @@ class ChunkRunner:
                 outcome = execute(processor, self._work(item), self.task, run=self._drive)
             self._ended.append((item, outcome, clock.now()))
             failpoint("item.done")
-            if self._careful or len(self._ended) >= FLUSH_ITEMS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
-                self._flush()
-            if self.task.fail_fast and outcome.status != ItemStatus.COMPLETED:
+            fatal = self.task.fail_fast and outcome.status != ItemStatus.COMPLETED
+            if self._careful or fatal or len(self._ended) >= FLUSH_ITEMS or time.monotonic() - self._flushed >= FLUSH_SECONDS:
                 self._flush()
         return True
 
@@ -245,7 +244,5 @@ class ChunkRunner:
             mine.update(status=ItemStatus.PENDING.value)
         if _move(chunk, end, now=now) and end == ChunkStatus.WAITING and session.status == SessionStatus.RUNNING:
             Chunk.objects.filter(pk=chunk.pk, status=ChunkStatus.WAITING.value).update(status=ChunkStatus.SENT.value)
-            from apps.workflows.engine import canvas
-
             canvas.send_again([chunk.pk])
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apps.workflows.models import Item
-from tests.unit.workflows.test_expansion import CUSTOM, MATRIX, OBJECTS, SIMPLE
+from tests.spec_examples import ARRAY, CUSTOM, MATRIX, OBJECTS
 
 pytestmark = pytest.mark.store
 
@@ -20,7 +20,7 @@ def names(session_id: str, key: str) -> list[str]:
 
 
 def test_the_examples_of_the_specification_run_as_they_are_written(flow):
-    examples = {"simple": SIMPLE, "objects": OBJECTS, "matrix": MATRIX, "custom": CUSTOM}
+    examples = {"simple": ARRAY, "objects": OBJECTS, "matrix": MATRIX, "custom": CUSTOM}
     session_id = flow.run({"tasks": [task(key, **example) for key, example in examples.items()]})
     assert flow.status(session_id) == "completed", flow.sessions.steps(flow.principal, session_id)
     found = flow.results(session_id)

@@ -1,4 +1,4 @@
-"""One task becomes many items. The spec's examples stand here as they stand in it."""
+"""One task becomes many items. The spec's examples are in tests/spec_examples.py."""
 
 from __future__ import annotations
 
@@ -15,28 +15,7 @@ from hypothesis import strategies as st
 from apps.workflows import expansion
 from apps.workflows.expansion import BadExpansion, TooManyItems, items
 from apps.workflows.expansion.templates import TemplateError
-
-SIMPLE = {
-    "input_array": ["item1", "item2", "item3"],
-    "expansion_config": {"type": "array", "array_mapping": {"input": "input_array"}, "output_format": "separate"},
-}
-OBJECTS = {
-    "users": [
-        {"id": 1, "name": "Alice", "role": "admin"},
-        {"id": 2, "name": "Bob", "role": "user"},
-        {"id": 3, "name": "Carol", "role": "user"},
-    ],
-    "expansion_config": {"type": "array", "array_mapping": {"user": "users"}, "output_format": "separate"},
-}
-MATRIX = {
-    "rows": ["A", "B"],
-    "cols": [1, 2, 3],
-    "expansion_config": {"type": "matrix", "array_mapping": {"row": "rows", "col": "cols"}},
-}
-CUSTOM = {
-    "data": {"regions": ["US", "EU"], "years": [2022, 2023], "metrics": ["sales", "growth"]},
-    "expansion_config": {"type": "custom", "transform_rules": {"combine": ["regions", "metrics"], "filter": {"years": ">2021"}}},
-}
+from tests.spec_examples import ARRAY, CUSTOM, MATRIX, OBJECTS
 
 
 def expanded(document: dict[str, Any], context: dict[str, Any] | None = None, **more: Any) -> expansion.Expansion:
@@ -55,8 +34,8 @@ def names(document: dict[str, Any], context: dict[str, Any] | None = None) -> li
 
 
 def test_an_array_of_values_expands_to_an_item_for_each() -> None:
-    assert values(SIMPLE) == [{"input": "item1"}, {"input": "item2"}, {"input": "item3"}]
-    assert names(SIMPLE) == ["1", "2", "3"]
+    assert values(ARRAY) == [{"input": "item1"}, {"input": "item2"}, {"input": "item3"}]
+    assert names(ARRAY) == ["1", "2", "3"]
 
 
 def test_an_array_of_objects_expands_to_an_item_per_object() -> None:
@@ -75,7 +54,7 @@ def test_custom_rules_combine_and_filter() -> None:
     assert values(later)[0]["years"] == [2022]
 
 
-@pytest.mark.parametrize("document", [SIMPLE, OBJECTS, MATRIX, CUSTOM])
+@pytest.mark.parametrize("document", [ARRAY, OBJECTS, MATRIX, CUSTOM])
 def test_the_arrays_may_be_in_the_context_as_well(document: dict[str, Any]) -> None:
     context = {name: value for name, value in document.items() if name != "expansion_config"}
     config = {"expansion_config": document["expansion_config"]}
@@ -405,7 +384,7 @@ def test_a_hundred_thousand_items_take_well_under_a_second() -> None:
 # ---- the shape ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", [SIMPLE, OBJECTS, MATRIX, CUSTOM, zipped(mode="longest", default=0), custom(SALES, combine=["years"])])
+@pytest.mark.parametrize("document", [ARRAY, OBJECTS, MATRIX, CUSTOM, zipped(mode="longest", default=0), custom(SALES, combine=["years"])])
 def test_good_configs_have_no_problems(document: dict[str, Any]) -> None:
     assert expansion.validate(document["expansion_config"]) == []
 

@@ -11,6 +11,7 @@ import pytest
 from apps.core.errors import Invalid
 from apps.workflows.document.dry_run import expanded_plan
 from apps.workflows.document.spec import LIMITS, Join, Limits, Retry, load, parse
+from tests.spec_examples import ARRAY, CUSTOM, MATRIX, OBJECTS
 
 PROCESSORS = ("Upper", "WordCount")
 
@@ -36,21 +37,7 @@ def tasks(*given: dict[str, Any], **session: Any) -> dict[str, Any]:
     return {"tasks": list(given), **session}
 
 
-EXAMPLES = [
-    {
-        "input_array": ["item1", "item2", "item3"],
-        "expansion_config": {"type": "array", "array_mapping": {"input": "input_array"}, "output_format": "separate"},
-    },
-    {
-        "users": [{"id": 1, "name": "Alice", "role": "admin"}, {"id": 2, "name": "Bob", "role": "user"}],
-        "expansion_config": {"type": "array", "array_mapping": {"user": "users"}, "output_format": "separate"},
-    },
-    {"rows": ["A", "B"], "cols": [1, 2, 3], "expansion_config": {"type": "matrix", "array_mapping": {"row": "rows", "col": "cols"}}},
-    {
-        "data": {"regions": ["US", "EU"], "years": [2022, 2023], "metrics": ["sales", "growth"]},
-        "expansion_config": {"type": "custom", "transform_rules": {"combine": ["regions", "metrics"], "filter": {"years": ">2021"}}},
-    },
-]
+EXAMPLES = [ARRAY, OBJECTS, MATRIX, CUSTOM]
 
 
 def test_the_specs_examples_are_tasks_as_they_stand():
