@@ -68,6 +68,21 @@ def end_shared() -> None:
         _shared.pop().close()
 
 
+class Gate:
+    """Something a task does that goes on when the test says so: `org.entry(do=gate.do())`, later `gate.open()`."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = directory / f"gate-{next(_count)}"
+
+    def do(self, **more: Any) -> dict[str, Any]:
+        return {"until": str(self._file), **more}
+
+    def open(self, percent: float | None = None) -> None:
+        """Let it end; with `percent`: let it go on after that report of its progress."""
+        (self._file if percent is None else self._file.with_name(f"{self._file.name}.{percent:g}")).touch()
+
+
 class Org:
     """One org on a running platform, with its people and agents; every test makes its own, so tests do not meet."""
 
@@ -98,6 +113,9 @@ class Org:
         if do is not None:
             overrides["task_job_submission_data"] = {**overrides.get("task_job_submission_data", {}), "do": do}
         return make_entry(**{"submitter_subject_id": f"{self.org_id}:sam", **overrides})
+
+    def gate(self) -> Gate:
+        return Gate(self.history)
 
     def start(self, *names: str, slots: int = 8) -> list[Server]:
         """A real agent process each (tests/agents/recorder.py); back when the platform has heard of all of them."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -78,7 +79,7 @@ class AuctionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="task")
     def task(self, auction: Auction) -> str:
-        return format_html("<a href='{}'>{}</a>", reverse("admin:tasks_task_change", args=[auction.task_key]), auction.task_key)
+        return format_html("<a href='{}'>{}</a>", reverse("admin:tasks_task_change", args=[quote(auction.task_key)]), auction.task_key)
 
     @admin.display(description="in order")
     def bid_table(self, auction: Auction) -> str:

@@ -163,7 +163,8 @@ class Arrivals:
 
     def follow(self, task: Task, *, snapshot: Snapshot, after: str = "", beat_seconds: float = BEAT_SECONDS) -> Iterator[Happening | None]:
         """The task as it is (unless the follower goes on `after` a transition he knows), then each change; None is a
-        sign of life. Ends after a terminal status."""
+        sign of life. Ends after a terminal status. Transitions are looked up, so none is left out; progress is told as it is
+        heard, which may be never."""
         with _Inbox(subjects.news(task.org_id, task.task_id)) as inbox:
             if not after:
                 # Transitions first: what moves in between is then told twice rather than never.

@@ -19,10 +19,12 @@ def test_an_agent_is_invited_works_is_drained_and_revoked(make_org):
         org.keys["ada"] = enrolled.api_key
         [process] = org.start("ada")
         org.start("bo")
-        entries = [org.entry(task_streeability_data={"capabilities": ["words"]}, do={"seconds": 1}) for _ in range(2)]
+        gate = org.gate()
+        entries = [org.entry(task_streeability_data={"capabilities": ["words"]}, do=gate.do()) for _ in range(2)]
         org.api.submit_bulk(entries)
         wait_until(lambda: olga.agent("ada").load == 2, what="ada is at work")
         assert olga.drain_agent("ada", "a new machine").state == "draining"
+        gate.open()
         assert {org.api.ended(entry["task_id"])["result"]["by"] for entry in entries} == {"ada"}
         wait_until(lambda: olga.agent("ada").state == "drained", what="ada is drained")
         plain = org.entry()

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.acceptance
 
 TERMS = """
 def auction(task):
-    return {"rule": "second_price", "reserve_price": 50, "brief": {"bids": task["payload"].get("bids", {})}}
+    return {"rule": "second_price", "bid_window_ms": 10000, "reserve_price": 50, "brief": {"bids": task["payload"].get("bids", {})}}
 """
 
 

@@ -93,12 +93,14 @@ def test_attempts_have_an_end(make_org):
 def test_a_queued_task_is_cancelled_and_never_starts(make_org):
     org = make_org(agents={"ada": {}}, agent_prefetch=0, default_agent_slots=1)
     org.start("ada", slots=1)
-    busy, waiting = org.entry(do={"seconds": 2}), org.entry()
+    gate = org.gate()
+    busy, waiting = org.entry(do=gate.do()), org.entry()
     org.api.submit(busy)
     org.api.submit(waiting, wait=0)
     assert org.api.task(waiting["task_id"])["status"] == "queued"
     answer = org.api.post(f"/api/v1/tasks/{waiting['task_id']}/cancel", {"reason": "not needed any more"})
     assert answer.status == 200, answer.body
+    gate.open()
     assert org.api.ended(busy["task_id"])["status"] == "completed"
     task = org.api.task(waiting["task_id"])
     assert (task["status"], task["reason"]) == ("cancelled", "not needed any more")
@@ -211,10 +213,12 @@ def test_a_static_head_agent_gets_everything(make_org):
 def test_higher_priorities_are_done_first(make_org):
     org = make_org(agents={"ada": {}}, agent_prefetch=0)
     entries = [org.entry(task_priority_value=priority) for priority in (0, 5, -5, 9, 5)]
-    first = org.entry(do={"seconds": 1.5})
+    gate = org.gate()
+    first = org.entry(do=gate.do())
     org.start("ada", slots=1)
     org.api.submit(first)
     org.api.submit_bulk(entries)
+    gate.open()
     org.all_ended(6)
     from tests.checker import read_histories
 

@@ -84,11 +84,13 @@ def test_a_held_task_ends_when_the_person_says_no(house):
 
 
 def test_the_priority_script_orders_the_queue(house):
-    first = house.entry(task_goal="x", do={"seconds": 1.5})
+    gate = house.gate()
+    first = house.entry(task_goal="x", do=gate.do())
     entries = [house.entry(task_goal="g" * length) for length in (3, 9, 1, 5)]
     house.start("ada", slots=1)
     house.api.submit(first)
     house.api.submit_bulk(entries)
+    gate.open()
     house.all_ended(5)
     lines = sorted(read_histories(house.history), key=lambda line: line["at"])
     assert [line["task_id"] for line in lines if line["event"] == "start"] == [
@@ -138,10 +140,12 @@ SERVICES = {
 
 
 def test_a_remote_policy_decides_and_a_bad_one_never_lets_a_task_in(make_org):
-    org = make_org(dsl_remote_secret=SECRET, outbound_allow=["127.0.0.1"], dsl_remote_timeout_ms=400)
+    org = make_org(dsl_remote_secret=SECRET, outbound_allow=["127.0.0.1"])
     ann = org.as_("ann")
     for name, (speak, first) in SERVICES.items():
         server = LyingServer(speak)
+        limit = 400 if name == "slow" else 10_000
+        assert ann.post(f"/org-config/{org.org_id}/dsl_remote_timeout_ms", {"value": limit}).status == 200
         assert ann.post(f"/org-config/{org.org_id}/dsl_remote_url", {"value": server.url}).status == 200
         assert ann.post(f"/org-config/{org.org_id}/approval_dsl_id", {"value": "remote:gate"}).status == 200
         entry = org.entry()

@@ -30,7 +30,7 @@ def prioritize(task):
 """
 AUCTION = """
 def auction(task):
-    return {"bid_window_ms": 2000, "min_bids": 1, "rule": "first_price", "weights": {"price": 1.0},
+    return {"bid_window_ms": 10000, "min_bids": 1, "rule": "first_price", "weights": {"price": 1.0},
             "brief": {"space": task["job_space_id"], "bids": {
                 "ada": {"price": 9.0, "eta_s": 1, "confidence": 0.9}, "bo": {"price": 2.0, "eta_s": 1, "confidence": 0.9}}}}
 """
@@ -156,7 +156,7 @@ def test_component_5_head_agent_association_module(org):
     for strategy in ("auction", "plan+retrieve", "static"):
         configure(org, agent_resolution_strategy=strategy)
         entry = org.entry()
-        found[strategy] = org.api.submit(entry, wait=10).json.get("subject_id")
+        found[strategy] = org.api.submit(entry, wait=20).json.get("subject_id")
         (chosen,) = explained(org, entry["task_id"], "assignment")
         assert chosen["strategy"] == strategy
     assert found == {"auction": "bo", "plan+retrieve": "bo", "static": "ada"}
@@ -241,14 +241,14 @@ def test_dsl_auction_input_generator(org):
     """Agent selection by auction; `{ … auction-specific parameters … }`; task_behavior_dsl_map["auction_input_dsl_id"] or org config."""
     configure(org, agent_resolution_strategy="auction")
     own = org.entry(job_space_id="market", task_behavior_dsl_map={"auction_input_dsl_id": "spec/auction"})
-    assert org.api.submit(own, wait=10).json["subject_id"] == "bo"
+    assert org.api.submit(own, wait=20).json["subject_id"] == "bo"
     (run,) = [run for run in explained(org, own["task_id"], "policy") if run["hook"] == "auction_input"]
     assert {"task_id", "goal", "intent", "job_space_id", "submitter_subject_id"} <= run["input"]["task"].keys()
-    assert run["output"]["bid_window_ms"] == 2000 and run["output"]["brief"]["space"] == "market"
+    assert run["output"]["bid_window_ms"] == 10000 and run["output"]["brief"]["space"] == "market"
     (auction,) = explained(org, own["task_id"], "auction")
     assert [(bid["agent"], bid["price"], bid["place"]) for bid in auction["bids"]] == [("bo", 2.0, 1), ("ada", 9.0, 2)]
     configure(org, auction_input_dsl_id="spec/auction")
-    assert org.api.submit(org.entry(), wait=10).json["subject_id"] == "bo"
+    assert org.api.submit(org.entry(), wait=20).json["subject_id"] == "bo"
 
 
 def test_dsl_plan_retrieve(org):
@@ -276,13 +276,15 @@ def test_endpoint_1_submit_a_task(org):
 
 
 def test_endpoint_1_submit_a_sub_task(org):
-    parent = org.entry(do={"seconds": 3})
+    gate = org.gate()
+    parent = org.entry(do=gate.do())
     org.api.submit(parent)
     part = {
         "sub_task_id": f"{parent['task_id']}-part", "task_id": parent["task_id"], "sub_task_goal": "a part", "sub_task_intent": "of it",
         "sub_task_priority_value": 1, "parent_subject_ids": ["ada"], "assigned_subject_ids": ["bo"],
     }  # fmt: skip
     answer = org.api.post("/internal/process-task", {"type": "sub_task", "data": part})
+    gate.open()
     assert answer.status == 200 and plain(answer.json) == {"status": "assigned", "subject_id": "bo"}
 
 
@@ -346,9 +348,11 @@ def test_note_apis_are_protected(org):
 
 
 def test_note_acceptance_is_synchronous_and_execution_is_not(org):
-    entry = org.entry(do={"seconds": 0.5})
+    gate = org.gate()
+    entry = org.entry(do=gate.do())
     answer = org.api.submit(entry)
     assert answer.json["status"] == "assigned"
     assert org.api.task(entry["task_id"])["status"] != "completed"
+    gate.open()
     assert org.api.ended(entry["task_id"])["status"] == "completed"
     assert json.loads(answer.body)["task_id"] == entry["task_id"]

@@ -3,8 +3,9 @@
     python -m tests.agents.recorder SUBJECT HISTORY_DIR SLOTS        ($JOBPLATFORM_NATS_URL, $JOBPLATFORM_API_KEY)
 
 `task_job_submission_data.do`, or `input.do` of a session's item:
-{"seconds": 0.1, "block": 0.1, "progress": [25, 50], "log": "text", "decline": ["ada"],
+{"seconds": 0.1, "block": 0.1, "until": "/a/file", "progress": [25, 50], "log": "text", "decline": ["ada"],
 "fail": {"attempts": 1, "retryable": true}, "die": true}. `block` holds the whole agent: it hears nothing until the task is done.
+`until` lets a test say when it goes on: it ends when the file is there, and goes on after progress 25 when `/a/file.25` is.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class History:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
 
+async def there(path: str) -> None:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.02)
+
+
 def main() -> None:
     subject, history, slots = sys.argv[1], History(Path(sys.argv[2]), sys.argv[1]), int(sys.argv[3])
     agent = Agent(subject_id=subject, concurrency=slots)
@@ -52,13 +58,15 @@ def main() -> None:
         try:
             for percent in do.get("progress", ()):
                 context.progress(percent, f"at {percent}")
-                await asyncio.sleep(0.1)
+                await (there(f"{do['until']}.{percent}") if "until" in do else asyncio.sleep(0.1))
             if "log" in do:
                 context.log(do["log"])
             if "block" in do:
                 time.sleep(do["block"])
             else:
                 await asyncio.sleep(do.get("seconds", 0))
+            if "until" in do:
+                await there(do["until"])
             fail = do.get("fail", {})
             if task.attempt <= fail.get("attempts", 0):
                 outcome = "failed"

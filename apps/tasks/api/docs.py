@@ -417,7 +417,9 @@ STREAM = {
         "follow_task",
         "Follow a task",
         "`task`: the task as it is now. Then `status` for each move (`id`: where to go on with Last-Event-ID; the last one "
-        "carries `result`) and `progress`. A comment every 15 s shows that the stream lives. Ends when the task has.",
+        "carries `result`): each is told at least once. And `progress`, as it is reported: within an attempt it never falls, "
+        "but of reports in quick succession only the newest may be told, and none once the task has ended. A comment every "
+        "15 s shows that the stream lives. Ends when the task has.",
     ),
     "parameters": [LAST_EVENT_ID],
 }

@@ -46,7 +46,7 @@ def serve(settings):
         scripts.register(org_id="acme", script_id="terms", hook="auction_input", source=source, by="tests", now=NOON, activate=True)
         make_org(
             "acme", agent_resolution_strategy="auction", auction_input_dsl_id="terms", auction_service_url=server.url,
-            auction_service_timeout_ms=200, outbound_allow=[server.host],
+            auction_service_timeout_ms=10_000 if answer is not None else 200, outbound_allow=[server.host],
         )  # fmt: skip
         return server
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -137,9 +136,7 @@ def test_a_remote_policy_that_is_slow_never_accepts(serve, org_of):
     body = json.dumps(YES).encode()
     slow = serve(dripping(lambda: slow, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body, b" "))
     org_of(slow, dsl_remote_timeout_ms=200)
-    began = time.monotonic()
-    assert held(submit()[0], "timeout")
-    assert time.monotonic() - began < 1.5
+    assert held(submit()[0], "timeout")  # it would never end
 
 
 @pytest.mark.parametrize("how", WRONG)
@@ -239,25 +236,23 @@ def test_an_answer_that_is_not_signed_right_never_accepts(serve, org_of, trick):
 
 def test_the_questions_of_a_batch_go_at_once_a_bounded_number_of_them_over_few_connections(serve, org_of):
     now_inside, most, lock = 0, 0, threading.Lock()
-    pause = threading.Event()
+    together = threading.Barrier(8)
 
     def slowly(_question):
         nonlocal now_inside, most
         with lock:
             now_inside += 1
             most = max(most, now_inside)
-        pause.wait(0.05)
+        together.wait(20)  # one after the other, the first would wait for ever
         with lock:
             now_inside -= 1
         return YES
 
     server = serve(answering(slowly))
-    org_of(server)
-    began = time.monotonic()
+    org_of(server, dsl_remote_timeout_ms=10_000)
     verdicts = submit(*({} for _ in range(64)))
     assert {verdict.status for verdict in verdicts} == {TaskStatus.QUEUED}
-    assert time.monotonic() - began < 1.5  # one after the other: 3.2 s
-    assert 4 < most <= 16 and server.connections <= 16 and len(server.requests) == 64
+    assert 8 <= most <= 16 and server.connections <= 16 and len(server.requests) == 64
 
 
 def test_after_five_failures_in_a_row_the_service_rests_and_is_tried_again(serve, org_of):

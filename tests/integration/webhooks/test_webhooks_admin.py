@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.urls import reverse
 
 from apps.core import clock
@@ -28,7 +29,7 @@ def test_an_endpoint_is_made_changed_and_deleted_and_audited(admin_client, redis
     page = admin_client.post(reverse("admin:webhooks_endpoint_add"), wish)
     secret = re.search(r"whsec_[A-Za-z0-9+/=]+", page.text)[0]
     row = Endpoint.objects.get()
-    change = reverse("admin:webhooks_endpoint_change", args=[row.pk])
+    change = reverse("admin:webhooks_endpoint_change", args=[quote(row.pk)])
     shown = admin_client.get(change).text + admin_client.get(reverse(LIST)).text
     assert secret not in shown and "ERP" in shown and row.pk in shown
     changed = admin_client.post(change, {**wish, "events": ["*", "task.failed"], "enabled": ""})
@@ -37,7 +38,7 @@ def test_an_endpoint_is_made_changed_and_deleted_and_audited(admin_client, redis
     assert (row.events, row.enabled, row.disabled_because) == (["*"], False, "by admin admin")
     wrong = admin_client.post(change, {**wish, "url": "http://127.0.0.1/"})
     assert "not on the public internet" in wrong.text
-    admin_client.post(reverse("admin:webhooks_endpoint_delete", args=[row.pk]), {"post": "yes"})
+    admin_client.post(reverse("admin:webhooks_endpoint_delete", args=[quote(row.pk)]), {"post": "yes"})
     assert not Endpoint.objects.exists()
     assert list(Change.objects.filter(kind="webhook").values_list("by", flat=True)) == ["admin admin"] * 3
 
@@ -48,7 +49,7 @@ def test_pings_rotations_and_replays_are_actions_and_the_log_is_shown(admin_clie
     assert "pinged" in act(admin_client, row, "ping").text
     serve(row, now=clock.now())
     made = Delivery.objects.get()
-    page = admin_client.get(reverse("admin:webhooks_delivery_change", args=[made.pk])).text
+    page = admin_client.get(reverse("admin:webhooks_delivery_change", args=[quote(made.pk)])).text
     assert "It answered 500. &lt;b&gt;boom" in page and "<b>boom" not in page
     listed = reverse("admin:webhooks_delivery_changelist")
     assert "1 webhook delivery" in admin_client.get(f"{listed}?endpoint_id={row.pk}").text

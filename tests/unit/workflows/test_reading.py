@@ -290,9 +290,9 @@ def test_an_expansion_beyond_all_bounds_is_refused_before_it_is_made():
     document = tasks(
         {"x": axis, "y": axis, "z": axis, "expansion_config": {"type": "matrix", "array_mapping": {"a": "x", "b": "y", "c": "z"}}}
     )
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert problems(document) == {"tasks[0].expansion_config": "too_many_items"}
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 @pytest.mark.parametrize(
@@ -305,9 +305,9 @@ def test_an_expansion_beyond_all_bounds_is_refused_before_it_is_made():
     ],
 )
 def test_what_is_too_big_is_refused_before_it_is_read(document: Any, code: str):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert list(problems(document).values()) == [code]
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_what_is_nested_too_deep_is_refused():

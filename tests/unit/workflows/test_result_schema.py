@@ -94,9 +94,9 @@ def test_draft_7_is_read_as_draft_7() -> None:
 def test_a_schema_that_multiplies_its_work_is_stopped() -> None:
     levels = {f"l{n}": {"allOf": [{"$ref": f"#/$defs/l{n + 1}"}] * 2} for n in range(40)}
     schema = {"$ref": "#/$defs/l0", "$defs": {**levels, "l40": {"type": "object"}}}
-    started = time.monotonic()
+    started = time.thread_time()
     assert [problem.code for problem in result_schema.validate(schema)] == ["schema_too_costly"]
-    assert time.monotonic() - started < 10
+    assert time.thread_time() - started < 10
 
 
 def test_the_schemas_of_one_document_are_judged_once_each_and_bounded_together() -> None:
