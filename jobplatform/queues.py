@@ -78,3 +78,37 @@ RESUME_BACKTESTS_SECONDS = 30.0
 TEND_AGENTS_SECONDS = 3.0
 CATCH_UP_EVIDENCE_SECONDS = 20.0
 TEND_SESSIONS_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobQueue:
+    """A queue of jobs, and what a job on it may take unless it says less."""
+
+    name: str
+    time_limit_s: int
+    memory_mb: int
+    meaning: str
+
+
+QUICK_JOBS = (
+    JobQueue(name="high_priority", time_limit_s=3600, memory_mb=2048, meaning="what cannot wait"),
+    JobQueue(name="fast", time_limit_s=30, memory_mb=1024, meaning="quick operations, below 30 seconds"),
+    JobQueue(name="default", time_limit_s=7200, memory_mb=2048, meaning="whatever names no queue"),
+    JobQueue(name="medium", time_limit_s=300, memory_mb=2048, meaning="typical operations, up to 5 minutes"),
+    JobQueue(name="rag", time_limit_s=3600, memory_mb=2048, meaning="questions over documents"),
+    JobQueue(name="rag_queries", time_limit_s=3600, memory_mb=2048, meaning="questions over documents"),
+)
+LONG_JOBS = (
+    JobQueue(name="slow", time_limit_s=7200, memory_mb=4096, meaning="heavy operations, up to 2 hours"),
+    JobQueue(name="processing", time_limit_s=7200, memory_mb=4096, meaning="data sets"),
+    JobQueue(name="document_loading", time_limit_s=7200, memory_mb=2048, meaning="documents read in: input and output"),
+    JobQueue(name="document_processing", time_limit_s=7200, memory_mb=4096, meaning="documents taken apart and stored"),
+    JobQueue(name="embeddings", time_limit_s=7200, memory_mb=4096, meaning="texts turned into vectors: processor"),
+    JobQueue(name="agents", time_limit_s=7200, memory_mb=2048, meaning="agents at work"),
+    JobQueue(name="agent_workflows", time_limit_s=7200, memory_mb=2048, meaning="several agents, one after the other"),
+    JobQueue(name="ml", time_limit_s=7200, memory_mb=8192, meaning="training"),
+    JobQueue(name="gpu", time_limit_s=300, memory_mb=8192, meaning="inference on a GPU"),
+    JobQueue(name="gpu_inference", time_limit_s=3600, memory_mb=8192, meaning="inference on a GPU"),
+)
+JOB_QUEUES = QUICK_JOBS + LONG_JOBS
+OWN_JOB_QUEUE = JobQueue(name="", time_limit_s=7200, memory_mb=4096, meaning="named by the setting JOBS_QUEUES")

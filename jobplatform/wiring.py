@@ -12,6 +12,8 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
     from apps.agents import records
     from apps.agents.records import AgentChanged
+    from apps.jobs import dependencies
+    from apps.jobs.events import JobsMoved
     from apps.orgs.keys import KeyMade
     from apps.roles import book
     from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
@@ -31,6 +33,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksMoved, derive.heard),
         (TasksMoved, away.heard),
         (TasksProgressed, arrivals.announce_progress),
+        (JobsMoved, dependencies.heard),
         (SessionEnded, agency_events.session_ended),
         (TasksMoved, sub_tasks.parts_moved),
         (TasksProgressed, sub_tasks.parts_progressed),

@@ -24,6 +24,11 @@ POLICY_PROCESSES = env.number("POLICY_PROCESSES", 2)
 WEB_MAX_WAITING = env.number("WEB_MAX_WAITING", 48)
 VECTOR_STORE = env.text("VECTOR_STORE")
 TEXT_EMBEDDER = env.text("TEXT_EMBEDDER") or "apps.workflows.context.embedding_hashing.HashingEmbedder"
+JOBS_BACKEND = env.text("JOBS_BACKEND") or "celery"
+JOBS_QUEUES = env.csv("JOBS_QUEUES", "")
+JOBS_LEASE_S = env.number("JOBS_LEASE_S", 30)
+JOBS_GRACE_S = env.number("JOBS_GRACE_S", 5)
+JOBS_KEEP_DAYS = env.number("JOBS_KEEP_DAYS", 7)
 EVENT_TRANSPORTS = env.csv("EVENT_TRANSPORTS", "")
 EVENT_ORGS = env.csv("EVENT_ORGS", "")
 KAFKA_BOOTSTRAP_SERVERS = env.text("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
@@ -52,6 +57,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "django_celery_results",
     "apps.core",
     "apps.orgs",
     "apps.roles",
@@ -61,6 +67,7 @@ INSTALLED_APPS = [
     "apps.people",
     "apps.webhooks",
     "apps.workflows",
+    "apps.jobs",
     "jobplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [
