@@ -17,6 +17,7 @@ from django.db.models import Q, QuerySet
 
 from apps.core import ids, pages
 from apps.core.errors import Invalid, Malformed, Problem
+from apps.core.queries import BadCursor, BadQuery
 from apps.core.strict_json import parse_json
 from apps.roles.filter_kinds import NUMBER, TEXT, TIME
 from apps.roles.filter_queries import condition
@@ -28,14 +29,6 @@ from apps.tasks.states import TaskStatus
 LIMIT_DEFAULT, LIMIT_MAX = 50, 200
 TEXT_MAX = 255
 HEAVY = ("entry", "result", "excluded_agents")
-
-
-class BadQuery(Invalid):
-    status, code, sentence = 400, "bad_query", "The query string is not valid."
-
-
-class BadCursor(Malformed):
-    code, sentence = "bad_cursor", "The cursor is not one of ours."
 
 
 Read = Callable[[str, str, Problems], Any]

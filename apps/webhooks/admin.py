@@ -73,7 +73,7 @@ class EndpointAdmin(admin.ModelAdmin):
 
     @admin.display(description="events")
     def wants(self, row: Endpoint) -> str:
-        return "all" if row.events == [ALL] else _clipped(", ".join(row.events), 60)
+        return "all" if row.events == [ALL] else _clipped(", ".join(row.events), 60) or "jobs that name it"
 
     @admin.display(description="state")
     def state(self, row: Endpoint) -> str:
@@ -138,7 +138,7 @@ class EndpointAdmin(admin.ModelAdmin):
                 self.message_user(request, f"{row.pk}: {done}.", messages.SUCCESS)
 
     def _book(self, request: HttpRequest, row: Endpoint) -> WebhookBook:
-        return WebhookBook(org_id=row.org_id, by=actor(request), now=clock.now())
+        return WebhookBook(org_id=row.org_id or "", by=actor(request), now=clock.now())
 
     def _secret_page(self, request: HttpRequest, row: Endpoint, secret: str, title: str) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "title": title, "opts": self.opts, "endpoint": row, "secret": secret}
@@ -147,12 +147,16 @@ class EndpointAdmin(admin.ModelAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "event", "task_key", "state", "tries", "answered", "due", "endpoint_id")
+    list_display = ("created_at", "event", "about", "state", "tries", "answered", "due", "endpoint_id")
     list_filter = ("state", "event")
-    search_fields = ("=endpoint_id", "=task_key", "=org_id")
-    search_help_text = "endpoint, organization, or task as org/id"
+    search_fields = ("=endpoint_id", "=task_key", "=job_id", "=org_id")
+    search_help_text = "endpoint, organization, job, or task as org/id"
     ordering = ("-id",)
-    fields = ("id", "org_id", "endpoint_id", "event", "task_key", "state", "tries", "due", "created_at", "ended_at", "body", "log")
+    fields = ("id", "org_id", "endpoint_id", "event", "about", "state", "tries", "due", "created_at", "ended_at", "body", "log")
+
+    @admin.display(description="task or job")
+    def about(self, row: Delivery) -> str:
+        return row.task_key or row.job_id or "-"
 
     @admin.display(description="last answer")
     def answered(self, row: Delivery) -> str:

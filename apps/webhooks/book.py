@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import router, transaction
+from django.db.models import QuerySet
 
 from apps.core import ids
 from apps.core.errors import Conflict, Invalid, Missing, Problem
@@ -17,12 +21,13 @@ from apps.orgs import audit
 from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
 from apps.webhooks import derive, event_types, signing
+from apps.webhooks.callbacks import answering, origin
 from apps.webhooks.event_types import ALL, EVENTS, floor
 from apps.webhooks.models import FAILED, PENDING, Attempt, Delivery, Endpoint
 from apps.webhooks.order import Order
 from apps.webhooks.schedule import LIFE
 
-ENDPOINTS_MAX = 20
+ENDPOINTS_MAX, FOR_JOBS_MAX = 20, 100
 DESCRIPTION_LENGTH = 200
 OVERLAP_DEFAULT, OVERLAP_MAX = timedelta(days=1), timedelta(days=7)
 REPLAY_MAX = timedelta(days=31)
@@ -40,24 +45,31 @@ class TooManyEndpoints(Conflict):
     code, sentence = "too_many_endpoints", f"An org may have {ENDPOINTS_MAX} webhook endpoints."
 
 
+class TooManyJobUrls(Conflict):
+    code, sentence = (
+        "too_many_endpoints",
+        f"Jobs of an org may name {FOR_JOBS_MAX} servers in their webhook URLs; delete endpoints no longer needed.",
+    )
+
+
 class EndpointDisabled(Conflict):
     code, sentence = "endpoint_disabled", "The endpoint is disabled; enable it first."
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookBook:
-    """Of one org. `by` is for the audit trail."""
+    """Of one org; "" is of jobs that belong to none. `by` is for the audit trail."""
 
     org_id: str
     by: str
     now: datetime
 
     def all(self) -> list[Endpoint]:
-        return list(Endpoint.objects.filter(org_id=self.org_id).order_by("endpoint_id"))
+        return list(self._rows().order_by("endpoint_id"))
 
     def get(self, endpoint_id: str) -> Endpoint:
         """Another org's is as missing as one that never was."""
-        row = Endpoint.objects.filter(pk=endpoint_id[:64], org_id=self.org_id).first()
+        row = self._rows().filter(pk=endpoint_id[:64]).first()
         if row is None:
             raise NoSuchEndpoint()
         return row
@@ -65,21 +77,39 @@ class WebhookBook:
     def create(self, wish: dict[str, Any]) -> tuple[Endpoint, str]:
         """The endpoint and its secret, which is shown this once. Raises Invalid or TooManyEndpoints."""
         values = self.check(wish, new=True)
-        row = Endpoint(
-            endpoint_id=f"wh_{secrets.token_hex(8)}", org_id=self.org_id, secret_salt=signing.new_salt(),
-            from_transition=floor(self.now), created_at=self.now, updated_at=self.now, created_by=self.by, **values,
-        )  # fmt: skip
+        row = self._new(f"wh_{secrets.token_hex(8)}", values)
         with self._atomic():
-            if Endpoint.objects.filter(org_id=self.org_id).count() >= ENDPOINTS_MAX:
+            if self._rows().filter(for_jobs=False).count() >= ENDPOINTS_MAX:
                 raise TooManyEndpoints()
             row.save(force_insert=True)
             self._note(row, None, _facts(row))
         derive.forget()
         return row, signing.secret(row, row.secret_salt)
 
+    def for_job(self, url: str) -> None:
+        """See to it that somebody answers for a URL that a job names (`callbacks`): where the org has no endpoint with it, one is
+        made for its server, told of such jobs alone; rotating shows its secret. Raises UnsafeUrl (of `webhook_url`) or
+        TooManyJobUrls."""
+        check_url(url, allow=outbound_allow(self.org_id), field="webhook_url")
+        if answering(derive.listening().get(self.org_id, ()), url) or answering(self._rows(), url):
+            return
+        home = origin(url)
+        # Its id follows from what it is for: of two jobs that name it at the same moment one makes it.
+        pk = f"wh_{hashlib.sha256(f'{self.org_id} {home}'.encode()).hexdigest()[:16]}"
+        row = self._new(pk, {"url": home, "events": [], "description": "named by jobs", "enabled": True, "for_jobs": True})
+        with self._atomic():
+            if self._rows().filter(for_jobs=True).count() >= FOR_JOBS_MAX:
+                raise TooManyJobUrls()
+            values = {field.attname: getattr(row, field.attname) for field in Endpoint._meta.concrete_fields}
+            if Endpoint.objects.get_or_create(pk=pk, defaults=values)[1]:
+                self._note(row, None, _facts(row))
+        derive.forget()
+
     def change(self, endpoint_id: str, wish: dict[str, Any]) -> Endpoint:
         row = self.get(endpoint_id)
         old, values = _facts(row), self.check(wish, new=False)
+        if row.for_jobs and values.get("url", row.url) != row.url:
+            raise Invalid([Problem(field="url", code="fixed", message="is the server that jobs name; make an endpoint of its own")])
         if values.get("enabled") and not row.enabled:
             # What moved meanwhile was not for it; `replay` with a time brings it after all.
             values |= {"disabled_because": "", "failing_since": None, "from_transition": floor(self.now)}
@@ -112,7 +142,7 @@ class WebhookBook:
         facts, pk = _facts(row), row.pk
         with self._atomic():
             row.delete()
-            self._note(Endpoint(endpoint_id=pk, org_id=self.org_id), facts, None)
+            self._note(Endpoint(endpoint_id=pk), facts, None)
         derive.forget()
         for model in (Delivery, Attempt):
             model.objects.filter(endpoint_id=pk).delete()
@@ -162,7 +192,7 @@ class WebhookBook:
                 problems.append(Problem(field="url", code="missing", message="is required"))
         if "url" in values:
             try:
-                check_url(values["url"], allow=OrgConfigProvider().of(self.org_id).outbound_allow)
+                check_url(values["url"], allow=outbound_allow(self.org_id))
             except UnsafeUrl as unsafe:
                 problems += unsafe.problems
         if "events" in values:
@@ -177,6 +207,15 @@ class WebhookBook:
         if problems:
             raise Invalid(problems)
         return values
+
+    def _rows(self) -> QuerySet[Endpoint]:
+        return Endpoint.objects.filter(org_id=self.org_id) if self.org_id else Endpoint.objects.filter(org_id=None)
+
+    def _new(self, pk: str, values: dict[str, Any]) -> Endpoint:
+        return Endpoint(
+            endpoint_id=pk, org_id=self.org_id or None, secret_salt=signing.new_salt(), from_transition=floor(self.now),
+            created_at=self.now, updated_at=self.now, created_by=self.by[:255], **values,
+        )  # fmt: skip
 
     def _enabled(self, endpoint_id: str) -> Endpoint:
         row = self.get(endpoint_id)
@@ -198,6 +237,11 @@ class WebhookBook:
         audit.record(org_id=self.org_id, kind=Change.Kind.WEBHOOK, key=row.pk, old=old, new=new, by=self.by, at=self.now)
 
 
+def outbound_allow(org_id: str) -> Sequence[str]:
+    """Hosts off the public internet that may be called; who has no org goes by what the platform's operator allows."""
+    return OrgConfigProvider().of(org_id).outbound_allow if org_id else settings.OUTBOUND_ALLOW
+
+
 def _again(now: datetime) -> dict[str, Any]:
     return {"state": PENDING, "step": 0, "due_at": now, "give_up_at": now + LIFE, "ended_at": None}
 
@@ -207,7 +251,7 @@ def _facts(row: Endpoint) -> dict[str, Any]:
 
 
 def _events_problems(events: Any) -> list[Problem]:
-    if not isinstance(events, list) or not 0 < len(events) <= len(EVENTS):
+    if not isinstance(events, list) or len(events) > len(EVENTS):
         return [Problem(field="events", code="wrong_type", message="must be a list of event types, or of * alone")]
     if events == [ALL]:
         return []

@@ -2,6 +2,8 @@
 
     {"type": "task.completed", "timestamp": "2026-11-22T12:00:00.000Z",
      "data": {"org_id", "task_id", "status", "previous_status", "reason", "attempt", "agent", "transition_id"}}
+    {"type": "job.finished", "timestamp": "2026-11-22T12:00:00.000Z",
+     "data": {"org_id", "job_id", "name", "status", "previous_status", "reason", "error_code", "attempt", "event_id", …}}
 
 Ids and states only: whoever wants the result asks for it, with a key.
 """
@@ -18,7 +20,17 @@ from apps.tasks.states import IN_FLIGHT, TaskStatus
 
 PING, DISABLED = "webhook.ping", "webhook.disabled"
 TASK_EVENTS = {f"task.{status.value}": f"a task became {status.value.replace('_', ' ')}" for status in TaskStatus}
-EVENTS = {**TASK_EVENTS, DISABLED: "another endpoint of yours was disabled, because it failed for days or answered 410"}
+JOB_EVENTS = {
+    "job.started": "a worker began a job",
+    "job.retrying": "a job failed and will be tried again",
+    "job.finished": "a job finished; its result is there",
+    "job.failed": "a job failed for good",
+    "job.cancelled": "a job was cancelled",
+    "job.expired": "a job was not begun in its time",
+}
+JOB_ENDS = frozenset({"job.finished", "job.failed", "job.cancelled", "job.expired"})
+"""What a job's own `webhook_url` is told."""
+EVENTS = {**TASK_EVENTS, **JOB_EVENTS, DISABLED: "another endpoint of yours was disabled, because it failed for days or answered 410"}
 """What an endpoint may ask for, with what it means. `webhook.ping` is sent when asked for."""
 ALL = "*"
 HELD = frozenset({*IN_FLIGHT, TaskStatus.AWAITING_VERIFICATION})

@@ -1,8 +1,8 @@
 """Endpoints that orgs name, what is to be sent to them, and every try.
 
 Endpoints stand with the org's other wishes. Deliveries and attempts are as many as the moves of tasks and stand in the task
-store: string keys, one conditional update per step. A delivery's id is derived from the endpoint and the transition it tells
-of, so making it twice makes it once; within an endpoint ids sort by time.
+store: string keys, one conditional update per step. A delivery's id is derived from the endpoint and the move it tells of, so
+making it twice makes it once; within an endpoint ids sort by time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ STATES = (PENDING, DELIVERED, FAILED)
 
 class Endpoint(models.Model):
     endpoint_id = models.CharField("endpoint", primary_key=True, max_length=24, editable=False)
-    org = models.ForeignKey(Org, on_delete=models.CASCADE, related_name="webhook_endpoints")
+    org = models.ForeignKey(
+        Org, null=True, blank=True, on_delete=models.CASCADE, related_name="webhook_endpoints", help_text="empty: of jobs that have no org"
+    )
     url = models.CharField("URL", max_length=2048)
     description = models.CharField(max_length=200, blank=True, default="")
-    events = models.JSONField(help_text="event types it wants, or * for all")
+    events = models.JSONField(help_text="event types it wants, or * for all; jobs that name its URL tell it of their end anyway")
+    for_jobs = models.BooleanField(default=False, editable=False, help_text="made for a server because jobs named URLs of it")
     enabled = models.BooleanField(default=True)
     disabled_because = models.CharField("disabled because", max_length=255, blank=True, default="", editable=False)
     secret_salt = models.CharField(max_length=64, editable=False)
@@ -45,10 +48,12 @@ class Endpoint(models.Model):
 class Delivery(models.Model):
     store = "tasks"
 
-    id = models.CharField(primary_key=True, max_length=64, db_column="_id", help_text="endpoint:transition; the webhook-id")
+    id = models.CharField(primary_key=True, max_length=64, db_column="_id", help_text="endpoint:move; the webhook-id")
     org_id = models.CharField("org", max_length=64)
     endpoint_id = models.CharField("endpoint", max_length=24)
     task_key = models.CharField("task", max_length=255, blank=True, default="")
+    job_id = models.CharField("job", max_length=64, blank=True, default="")
+    url = models.CharField("URL", max_length=2048, blank=True, default="", help_text="which a job named; empty: the endpoint's")
     event = models.CharField(max_length=48)
     body = models.TextField(help_text="the bytes that are signed and sent, the same on every try")
     state = models.CharField(max_length=12, choices=[(state, state) for state in STATES], default=PENDING)
@@ -95,10 +100,10 @@ class Attempt(models.Model):
 
 
 class Cursor(models.Model):
-    """How far the transitions have been read. One row."""
+    """How far a log of moves has been read."""
 
     store = "tasks"
 
     id = models.CharField(primary_key=True, max_length=16, db_column="_id")
-    upto = models.CharField(max_length=32, help_text="id of the last transition read")
+    upto = models.CharField(max_length=32, help_text="id of the last move read")
     looked = models.JSONField(default=dict, help_text="when each depth was last read again, ms")

@@ -16,7 +16,7 @@ def forget_old(*, now: datetime) -> int:
     """Delete ended deliveries older than their org keeps them, with their attempts; how many."""
     gone = 0
     for endpoint_id, org_id in Endpoint.objects.values_list("pk", "org_id"):
-        kept = timedelta(days=OrgConfigProvider().of(org_id).webhook_retention_days)
+        kept = timedelta(days=OrgConfigProvider().of(org_id or "").webhook_retention_days)
         low, high = span(endpoint_id, "", floor(now - kept))
         # By id, which sorts by time: no further index is needed, and a chunk is a short write.
         rows = Delivery.objects.filter(pk__gte=low, pk__lt=high, state__in=[DELIVERED, FAILED]).order_by("pk")

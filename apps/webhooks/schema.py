@@ -11,7 +11,9 @@ from apps.webhooks.models import STATES
 class EndpointWishSerializer(serializers.Serializer):
     url = serializers.CharField(help_text="https://… on the public internet")
     events = serializers.ListField(
-        child=serializers.ChoiceField(choices=["*", *EVENTS]), required=False, help_text='event types, or ["*"], the default'
+        child=serializers.ChoiceField(choices=["*", *EVENTS]),
+        required=False,
+        help_text='event types; ["*"], the default; [] is told only of jobs that name its URL',
     )
     description = serializers.CharField(required=False)
     enabled = serializers.BooleanField(required=False)
@@ -26,6 +28,7 @@ class EndpointSerializer(serializers.Serializer):
     url = serializers.CharField()
     events = serializers.ListField(child=serializers.CharField())
     description = serializers.CharField()
+    for_jobs = serializers.BooleanField(help_text="made for a server because jobs named URLs of it; rotate-secret shows its secret")
     enabled = serializers.BooleanField()
     disabled_because = serializers.CharField(help_text="empty while it is enabled")
     failing_since = serializers.DateTimeField(allow_null=True, help_text="nothing was delivered since")
@@ -60,6 +63,7 @@ class DeliverySerializer(serializers.Serializer):
     delivery_id = serializers.CharField(help_text="the webhook-id of the request")
     event = serializers.CharField()
     task_id = serializers.CharField(allow_null=True)
+    job_id = serializers.CharField(allow_null=True)
     state = serializers.ChoiceField(choices=STATES)
     tries = serializers.IntegerField()
     next_try_at = serializers.DateTimeField(allow_null=True)

@@ -21,10 +21,10 @@ from apps.core import bulk, clock, ids, observe, tracing
 from apps.core.outbound import CircuitBreaker, OutboundFailed, send
 from apps.core.redis import RedisDown, log_away
 from apps.orgs import audit
-from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
 from apps.tasks.models import Task
 from apps.webhooks import derive, event_types, signing
+from apps.webhooks.book import outbound_allow
 from apps.webhooks.models import DELIVERED, FAILED, PENDING, Attempt, Delivery, Endpoint
 from apps.webhooks.order import Order
 from apps.webhooks.schedule import LIFE, SCHEDULE, next_try, retry_after
@@ -143,7 +143,7 @@ class Lane:
         return sent
 
     def _due(self, now: datetime, width: int) -> list[Delivery]:
-        """The next ones, one a task. Those whose time is over end here."""
+        """The next ones, one of a task or job. Those whose time is over end here."""
         rows = Delivery.objects.filter(endpoint_id=self.endpoint_id, state=PENDING, due_at__lte=now).order_by("due_at", "pk")[: width * 8]
         wave: dict[str, Delivery] = {}
         late: list[Delivery] = []
@@ -151,7 +151,7 @@ class Lane:
             if row.give_up_at <= now:
                 late.append(row)
             elif len(wave) < width:
-                wave.setdefault(row.task_key or row.pk, row)
+                wave.setdefault(row.task_key or row.job_id or row.pk, row)
         self._give_up(late, now)
         return list(wave.values()) if wave or not late else self._due(now, width)
 
@@ -188,7 +188,7 @@ class Lane:
         return claimed
 
     def _send(self, endpoint: Endpoint, wave: Sequence[Delivery]) -> list[Outcome]:
-        allow = OrgConfigProvider().of(endpoint.org_id).outbound_allow
+        allow = outbound_allow(endpoint.org_id or "")
         traces = _traces(wave)
         if self._pool is None or len(wave) == 1:
             return [self._post(endpoint, row, allow, traces) for row in wave]
@@ -201,7 +201,9 @@ class Lane:
         if trace := traces.get(row.task_key):
             headers["traceparent"] = trace
         try:
-            reply = send("POST", endpoint.url, body=body, headers=headers, timeout_s=TIMEOUT_SECONDS, max_bytes=ANSWER_MAX, allow=allow)
+            reply = send(
+                "POST", row.url or endpoint.url, body=body, headers=headers, timeout_s=TIMEOUT_SECONDS, max_bytes=ANSWER_MAX, allow=allow
+            )
         except OutboundFailed as failed:
             found = {"status": None, "excerpt": "", "error": failed.sentence, "kind": failed.code}
         else:
@@ -251,7 +253,8 @@ class Lane:
                 here.filter(failing_since=None).update(failing_since=now)
             elif now - endpoint.failing_since >= DISABLE_AFTER:
                 disable(endpoint, f"nothing could be delivered since {clock.iso(endpoint.failing_since)}", now=now)
-        if any(outcome.status == 410 for outcome in outcomes):
+        # One URL of many that jobs named may be gone; that says nothing of its server.
+        if any(outcome.status == 410 and not outcome.delivery.url for outcome in outcomes):
             disable(endpoint, "it answered 410 Gone", now=now)
 
 
@@ -266,12 +269,12 @@ def disable(endpoint: Endpoint, because: str, *, now: datetime) -> None:
     if not Endpoint.objects.filter(pk=endpoint.pk, enabled=True).update(enabled=False, disabled_because=because, updated_at=now):
         return
     derive.forget()
-    kind, new = Change.Kind.WEBHOOK, {"enabled": False, "because": because}
-    audit.record(org_id=endpoint.org_id, kind=kind, key=endpoint.pk, old={"enabled": True}, new=new, by=ACTOR, at=now)
-    log.warning("webhooks.disabled", extra={"org": endpoint.org_id, "endpoint": endpoint.pk, "because": because})
-    data = {"org_id": endpoint.org_id, "endpoint_id": endpoint.pk, "url": endpoint.url, "reason": because}
+    kind, new, org_id = Change.Kind.WEBHOOK, {"enabled": False, "because": because}, endpoint.org_id or ""
+    audit.record(org_id=org_id, kind=kind, key=endpoint.pk, old={"enabled": True}, new=new, by=ACTOR, at=now)
+    log.warning("webhooks.disabled", extra={"org": org_id, "endpoint": endpoint.pk, "because": because})
+    data = {"org_id": org_id, "endpoint_id": endpoint.pk, "url": endpoint.url, "reason": because}
     text = event_types.body(event_types.DISABLED, now, data)
-    others = [each for each in derive.listening().get(endpoint.org_id, []) if event_types.wants(each.events, event_types.DISABLED)]
+    others = [each for each in derive.listening().get(org_id, []) if event_types.wants(each.events, event_types.DISABLED)]
     told = ids.time_ordered()
     bulk.insert_missing([derive.delivery(each, told, event_types.DISABLED, text, now) for each in others])
     Order().put([each.pk for each in others], now)

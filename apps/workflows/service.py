@@ -5,18 +5,16 @@ Everything is of the principal's org; another org's session is missing. Answers 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
 from django.db.models import F, Q
 
 from apps.core.auth import Principal
-from apps.core.errors import Conflict, Malformed, Missing, PlatformError
+from apps.core.errors import Conflict, Missing, PlatformError
+from apps.core.queries import cursor_of, read_cursor
 from apps.core.redis import RedisDown
 from apps.workflows import news, views
 from apps.workflows.context.context import ContextStore
@@ -27,13 +25,8 @@ from apps.workflows.states import SESSION_ENDED, SESSION_STATES, SessionStatus
 log = logging.getLogger(__name__)
 
 
-
 class UnknownStep(Missing):
     sentence = "step not found"
-
-
-class BadCursor(Malformed):
-    code, sentence = "bad_cursor", "The cursor is not one of ours."
 
 
 class NotEnded(Conflict):
@@ -51,9 +44,7 @@ class NotNow(Conflict):
 class Sessions:
     # Coming in
 
-    def create(
-        self, document: Any, principal: Principal, *, now: datetime, dry_run: bool = False
-    ) -> tuple[dict[str, Any], bool]:
+    def create(self, document: Any, principal: Principal, *, now: datetime, dry_run: bool = False) -> tuple[dict[str, Any], bool]:
         """The session, and whether the same document came before under this session_id; with `dry_run` the plan of what
         would run. Raises Invalid with every problem, Conflict."""
         if dry_run:
@@ -86,12 +77,12 @@ class Sessions:
         if q:
             rows = rows.filter(Q(session_id__startswith=q) | Q(name__icontains=q))
         if cursor:
-            sequence, key = _read_cursor(cursor, (int, str))
+            sequence, key = read_cursor(cursor, (int, str))
             rows = rows.filter(Q(sequence__lt=sequence) | Q(sequence=sequence, key__lt=key))
         found = list(rows.order_by("-sequence", "-key")[: limit + 1])
         more = len(found) > limit
         found = found[:limit]
-        return [views.session(row) for row in found], _cursor(found[-1].sequence, found[-1].key) if more else None
+        return [views.session(row) for row in found], cursor_of(found[-1].sequence, found[-1].key) if more else None
 
     def steps(
         self, principal: Principal, session_id: str, *, cursor: str | None = None, limit: int = 1000
@@ -99,7 +90,7 @@ class Sessions:
         """In the order of the document, a group before its members; what undoes steps comes last."""
         session = self._row(principal, session_id)
         rows = Step.objects.filter(session_key=session.key)
-        undo, position = _read_cursor(cursor, (int, int)) if cursor else (0, -1)
+        undo, position = read_cursor(cursor, (int, int)) if cursor else (0, -1)
         graph = rows.exclude(parent=store.UNDOING).filter(position__gt=position).order_by("position") if not undo else rows.none()
         found = list(graph[: limit + 1])
         if len(found) <= limit:
@@ -108,7 +99,7 @@ class Sessions:
         more = len(found) > limit
         found = found[:limit]
         last = found[-1] if more else None
-        return views.steps(session, found), _cursor(int(last.parent == store.UNDOING), last.position) if last else None
+        return views.steps(session, found), cursor_of(int(last.parent == store.UNDOING), last.position) if last else None
 
     def step(self, principal: Principal, session_id: str, path: str) -> dict[str, Any]:
         session = self._row(principal, session_id)
@@ -125,11 +116,11 @@ class Sessions:
         if status:
             rows = rows.filter(status__in=list(status))
         if cursor:
-            rows = rows.filter(index__gt=_read_cursor(cursor, (int,))[0])
+            rows = rows.filter(index__gt=read_cursor(cursor, (int,))[0])
         found = list((rows if whole else rows.defer("input", "result")).order_by("index")[: limit + 1])
         more = len(found) > limit
         found = found[:limit]
-        return [views.item(row, path, whole=whole) for row in found], _cursor(found[-1].index) if more else None
+        return [views.item(row, path, whole=whole) for row in found], cursor_of(found[-1].index) if more else None
 
     def item(self, principal: Principal, session_id: str, path: str, index: int) -> dict[str, Any]:
         session = self._row(principal, session_id)
@@ -283,17 +274,3 @@ def _plan(document: Any) -> dict[str, Any]:
 
     spec = births.judge(document)
     return dry_run.expanded_plan(spec, spec.context)
-
-
-def _cursor(*parts: Any) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).rstrip(b"=").decode()
-
-
-def _read_cursor(text: str, kinds: tuple[type, ...]) -> list[Any]:
-    try:
-        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise BadCursor() from None
-    if type(parts) is not list or tuple(map(type, parts)) != kinds or any(type(one) is int and not -1 <= one < 2**63 for one in parts):
-        raise BadCursor()
-    return parts

@@ -13,11 +13,11 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.errors import Missing
 from apps.core.http import answer, read_object
+from apps.core.queries import Query
 from apps.orgs.access import OPERATOR, ORG_ADMIN, SUBMITTER, RequireRole
 from apps.tasks.api.bodies import Body, reason_of
 from apps.tasks.arrivals import stream
 from apps.workflows.api import docs, reading
-from apps.workflows.api.reading import Query
 from apps.workflows.following import Follower
 from apps.workflows.service import Sessions as Service
 from apps.workflows.states import ItemStatus, SessionStatus
