@@ -28,6 +28,7 @@ from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
+from jobplatform_sdk.client_jobs import JobMethods
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_policies import PolicyCalls
 from jobplatform_sdk.client_sessions import SessionMethods
@@ -38,7 +39,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods, SessionMethods):
+class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods, SessionMethods, JobMethods):
     def __init__(
         self,
         url: str | None = None,

@@ -1,7 +1,7 @@
 """Agents and enrolments for clients: what `Client` and `AsyncClient` know about them, and `enrol`, which an agent calls once.
 
-    enrolled = enrol("http://127.0.0.1:8000", "je_…")
-    agent = Agent(nats_url=enrolled.nats_url, api_key=enrolled.api_key)
+enrolled = enrol("http://127.0.0.1:8000", "je_…")
+agent = Agent(nats_url=enrolled.nats_url, api_key=enrolled.api_key)
 """
 
 from __future__ import annotations

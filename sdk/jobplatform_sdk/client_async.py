@@ -1,9 +1,9 @@
 """`AsyncClient`: what `Client` does, for asyncio. The meaning of every method is told there.
 
-    async with AsyncClient() as client:
-        submission = await client.submit(goal="Count the words", intent="a first task", payload={"text": "to be"})
-        async for event in client.follow(submission.task_id):
-            print(event.status, event.percent)
+async with AsyncClient() as client:
+    submission = await client.submit(goal="Count the words", intent="a first task", payload={"text": "to be"})
+    async for event in client.follow(submission.task_id):
+        print(event.status, event.percent)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from jobplatform_sdk.client_bulk import Batch, Cutter
 from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
+from jobplatform_sdk.client_jobs import AsyncJobMethods
 from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
 from jobplatform_sdk.client_policies import PolicyCalls
 from jobplatform_sdk.client_sessions import AsyncSessionMethods
@@ -35,7 +36,7 @@ from jobplatform_sdk.version import VERSION
 T = TypeVar("T")
 
 
-class AsyncClient(AdminCalls, PolicyCalls, Operating, Explaining, AsyncAgentMethods, AsyncSessionMethods):
+class AsyncClient(AdminCalls, PolicyCalls, Operating, Explaining, AsyncAgentMethods, AsyncSessionMethods, AsyncJobMethods):
     def __init__(
         self,
         url: str | None = None,

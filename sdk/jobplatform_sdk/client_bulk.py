@@ -90,7 +90,6 @@ class Batch:
         return verdict if self._left.pop(line.number, None) else None
 
 
-
 class Cutter:
     """Cuts a stream of entries into batches."""
 

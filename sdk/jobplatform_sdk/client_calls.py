@@ -234,9 +234,7 @@ def _submission(answer: Answer, task_id: str) -> Submission:
     if answer.status < 300:
         task = read_task(answer.json())
         repeated = answer.status == 200
-        return Submission(
-            task_id=task.task_id, status=task.status, subject_id=task.agent, reason=task.reason, repeated=repeated, task=task
-        )
+        return Submission(task_id=task.task_id, status=task.status, subject_id=task.agent, reason=task.reason, repeated=repeated, task=task)
     error = answer.error()
     status = {"refused": "rejected", "unassignable": "failed"}.get(error.code)
     if status is None or error.facts.get("task_id") != task_id:

@@ -1,16 +1,16 @@
 """What can go wrong between a client and the platform: one family, told apart by what the caller can do about it.
 
-    ClientError
-    ├── Unreachable        no answer came, for as long as we tried
-    ├── Unavailable        the platform answered that it cannot answer now (429, 5xx), for as long as we tried
-    ├── BadAnswer          what answered is not the platform, or a broken one
-    ├── NotEnded           `wait` ran out of time; the task goes on
-    └── Refused            the platform understood and said no; the same request will be refused again
-        ├── Invalid          400, 413, 415, 422: see `errors`
-        ├── Unauthenticated  401
-        ├── Forbidden        403
-        ├── NotFound         404
-        └── Conflict         409
+ClientError
+├── Unreachable        no answer came, for as long as we tried
+├── Unavailable        the platform answered that it cannot answer now (429, 5xx), for as long as we tried
+├── BadAnswer          what answered is not the platform, or a broken one
+├── NotEnded           `wait` ran out of time; the task goes on
+└── Refused            the platform understood and said no; the same request will be refused again
+    ├── Invalid          400, 413, 415, 422: see `errors`
+    ├── Unauthenticated  401
+    ├── Forbidden        403
+    ├── NotFound         404
+    └── Conflict         409
 """
 
 from __future__ import annotations

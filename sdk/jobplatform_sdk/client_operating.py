@@ -135,9 +135,7 @@ def read_schedule(data: Any) -> Schedule:
 
 def read_firing(data: Any) -> Firing:
     r = Reader(data, "firing")
-    return Firing(
-        planned=r.time("planned"), outcome=r.needed("outcome"), task_id=r.text("task_id"), because=r.text("because"), data=data
-    )
+    return Firing(planned=r.time("planned"), outcome=r.needed("outcome"), task_id=r.text("task_id"), because=r.text("because"), data=data)
 
 
 def _items(read: Callable[[Any], T], name: str = "items") -> Callable[[Answer], list[T]]:

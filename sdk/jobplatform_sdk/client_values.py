@@ -241,6 +241,9 @@ class Reader:
     def number(self, name: str) -> float:
         return float(self._get(name, (int, float), 0.0))
 
+    def maybe_number(self, name: str) -> float | None:
+        return None if self.data.get(name) is None else self.number(name)
+
     def flag(self, name: str) -> bool:
         return self._get(name, (bool,), False)
 

@@ -69,9 +69,7 @@ class Settings:
 class Runtime:
     """One run of an agent, from `serve` to its end. All methods run on one loop."""
 
-    def __init__(
-        self, settings: Settings, handler: Handler, link: Link, *, bidder: Bidder | None = None, intake: str = "open"
-    ) -> None:
+    def __init__(self, settings: Settings, handler: Handler, link: Link, *, bidder: Bidder | None = None, intake: str = "open") -> None:
         self._settings, self._handler, self._link = settings, handler, link
         self._bidding = Bidding(link, settings.token, bidder, self._load) if bidder else None
         self._org_id, self._subject_id = subjects.agent_of(settings.token)

@@ -20,6 +20,7 @@ from jobplatform_sdk.cli.explaining import (
     explain_arguments,
     simulate_arguments,
 )  # fmt: skip
+from jobplatform_sdk.cli.jobs import JOBS_MORE, job_arguments
 from jobplatform_sdk.cli.policies import BACKTEST_MORE, POLICIES_MORE, backtest_arguments, policy_arguments
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
@@ -42,6 +43,7 @@ Examples:
   jobctl dead
   jobctl act cancel --prefix test- --dry-run
   jobctl sessions run session.yaml
+  jobctl jobs list --status failed
 
 With --json the output is for programs: one JSON document, or one per line where there are many, and nothing else.
 Exit status: 0 fine, 1 a task did not complete, 2 wrong usage, 3 the platform said no, 4 it could not be reached.
@@ -207,6 +209,7 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
     session_arguments(add("sessions", "sessions of task groups: run, watch, look, steer", SESSIONS_MORE), _new, _common, seconds)
+    job_arguments(add("jobs", "jobs of views: look, watch, cancel, try again", JOBS_MORE), _new, _common, moment, seconds)
     agent_arguments(add("agents", "agents: who is there, pause, drain, invite, revoke", AGENTS_MORE))
     add("inbox", "what you have to do and to decide", INBOX_MORE)
     operating(add, moment, instant, _new, _common)
@@ -273,7 +276,7 @@ def _tasks(to: argparse.ArgumentParser) -> None:
     to.add_argument("--priority-min", type=int, metavar="N")
     to.add_argument("--priority-max", type=int, metavar="N")
     to.add_argument("--prefix", metavar="TEXT", help="task ids that begin so")
-    to.add_argument("--where", metavar="JSON", help="a filter with MongoDB's operators, such as '{\"priority\": {\"$gte\": 500}}'")
+    to.add_argument("--where", metavar="JSON", help='a filter with MongoDB\'s operators, such as \'{"priority": {"$gte": 500}}\'')
     to.add_argument("--schedule", metavar="NAME", help="fired by this schedule")
     to.add_argument("--retry-of", metavar="ID", help="that do this one again")
     to.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")

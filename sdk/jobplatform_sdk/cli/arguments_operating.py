@@ -64,9 +64,7 @@ Add = Callable[..., argparse.ArgumentParser]
 Read = Callable[[str], Any]
 
 
-def operating(
-    add: Add, moment: Read, instant: Read, new: Callable[..., argparse.ArgumentParser], common: Callable[..., None]
-) -> None:
+def operating(add: Add, moment: Read, instant: Read, new: Callable[..., argparse.ArgumentParser], common: Callable[..., None]) -> None:
     dead = add("dead", "list tasks that failed or expired and wait for somebody", DEAD_MORE)
     _letter_filters(dead, moment)
     dead.add_argument("--state", choices=("waiting", "requeued", "discarded"), help="default: waiting")

@@ -13,6 +13,7 @@ from jobplatform_sdk.cli import (
     agents,
     arguments,
     explaining,
+    jobs,
     looking,
     operating,
     policies,
@@ -58,6 +59,7 @@ COMMANDS = {
     "resume": queueing.resume,
     "agents": agents.agents,
     "sessions": sessions.sessions,
+    "jobs": jobs.jobs,
 }
 
 LASTING = {"bulk", "watch"}
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments.parser(COMMANDS).parse_args(argv)
     screen = Screen(json=options.json)
     try:
-        lasting = options.command in LASTING or (options.command == "sessions" and options.verb in ("run", "watch"))
+        lasting = options.command in LASTING or (options.command in ("sessions", "jobs") and options.verb in ("run", "watch"))
         if lasting:
             with Client(options.url, options.api_key, patience=BRIEF) as client:
                 next(client.tasks(limit=1), None)

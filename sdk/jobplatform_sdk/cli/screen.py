@@ -30,7 +30,7 @@ COLOURS = {
     "awaiting_verification": "yellow",
     "completed": "green", "failed": "bold red", "rejected": "red", "cancelled": "magenta", "expired": "red", "invalid": "bold red",
     "waiting": "dim", "pending": "dim", "expanding": "cyan", "retrying": "yellow", "paused": "yellow", "skipped": "dim",
-    "timed_out": "bold red",
+    "timed_out": "bold red", "started": "cyan", "finished": "green",
 }  # fmt: skip
 
 
