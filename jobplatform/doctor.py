@@ -184,7 +184,7 @@ def redis() -> Iterator[Finding]:
 
 
 def _redis_setting(client: Any, name: str) -> str:
-    """"" where the server's owner does not let us ask, as hosted ones do."""
+    """ "" where the server's owner does not let us ask, as hosted ones do."""
     try:
         return client.config_get(name).get(name, "")
     except redis_door.Refused:

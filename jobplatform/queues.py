@@ -62,7 +62,10 @@ QUEUES = (
     Queue(name=QueueName.UPKEEP, pool="solo", workers=1, meaning="lapsed leases, deadlines, database against Redis and JetStream"),
     Queue(name=QueueName.WEBHOOKS, pool="solo", workers=1, meaning="deliveries to webhook endpoints, each endpoint on a thread of its own"),
     Queue(
-        name=QueueName.WORKFLOWS, also=(QueueName.ITEMS,), pool="solo", workers=2,
+        name=QueueName.WORKFLOWS,
+        also=(QueueName.ITEMS,),
+        pool="solo",
+        workers=2,
         meaning="what comes next in sessions, and chunks of their items: a worker that dies of one is replaced, its lease lapses",
     ),
     Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="recorded decisions, asked again of another version of a script"),

@@ -12,6 +12,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     # Imported here: the rooms hold models, which exist only once Django has loaded the apps.
     from apps.agents import records
     from apps.agents.records import AgentChanged
+    from apps.jobs import counting as job_counting
     from apps.jobs import dependencies
     from apps.jobs.events import JobsMoved
     from apps.orgs.keys import KeyMade
@@ -22,6 +23,7 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.workflows.engine import away
     from apps.workflows.eventing import agency_events
     from apps.workflows.events import SessionEnded
+    from jobplatform import job_webhooks
 
     return (
         (KeyMade, book.welcome),
@@ -35,11 +37,16 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksProgressed, arrivals.announce_progress),
         (JobsMoved, dependencies.heard),
         (SessionEnded, agency_events.session_ended),
+        (JobsMoved, job_counting.moved),
+        (JobsMoved, job_webhooks.heard),
         (TasksMoved, sub_tasks.parts_moved),
         (TasksProgressed, sub_tasks.parts_progressed),
     )
 
 
 def connect() -> None:
+    from jobplatform import job_webhooks
+
+    job_webhooks.connect()
     for event, handler in table():
         events.subscribe(event, handler)

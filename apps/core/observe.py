@@ -34,6 +34,7 @@ SEPARATOR = "\x1f"
 SUM = "sum"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LONG_SECONDS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0)
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 
@@ -179,6 +180,19 @@ EVENTS = Counter(
     name="jobplatform_events_total", unit="events", meaning="events of sessions that came in or went out, and what became of them",
     labels=(("transport", "redis, nats, kafka or none (from within)"),
             ("outcome", "handled, failed (by a handler), retried (something was away), malformed, refused, forwarded or lost")))
+JOB_MOVES = Counter(
+    name="jobplatform_job_moves_total", unit="moves", meaning="jobs that were born (queued) or moved to a status",
+    labels=(("queue", "a queue of jobs"), ("status", "a status of a job")))
+JOB_WAITED = Histogram(
+    name="jobplatform_job_wait_seconds", unit="seconds", meaning="how long jobs that began were due: the queue, mostly",
+    labels=(("queue", "a queue of jobs"),), buckets=LONG_SECONDS)
+JOB_RAN = Histogram(
+    name="jobplatform_job_run_seconds", unit="seconds", meaning="attempts of jobs, from their start to their end",
+    labels=(("queue", "a queue of jobs"), ("status", "finished, failed, retrying or cancelled")), buckets=LONG_SECONDS)
+JOBS_OPEN = Gauge(
+    name="jobplatform_jobs_open", unit="jobs", meaning="jobs that have not ended; `queued` includes those whose time has not come",
+    labels=(("org", "an org id; empty: jobs of no org; beyond the 50 with the most, `_other`"), ("queue", "a queue of jobs"),
+            ("status", "queued, started or retrying")))
 AUDIT_ROWS = Counter(
     name="jobplatform_audit_rows_total", unit="rows", meaning="lines added to the audit trail",
     labels=(("kind", "a kind of change"),))  # fmt: skip

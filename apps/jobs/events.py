@@ -10,6 +10,7 @@ from datetime import datetime
 class JobMoved:
     job_id: str
     org_id: str
+    queue: str
     old: str
     """Status before; "" for a birth."""
     new: str
@@ -17,6 +18,8 @@ class JobMoved:
     actor: str
     attempt: int
     at: datetime
+    seconds: float | None = None
+    """How long it waited (of one that is started) or ran (of one whose attempt is over), where that is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -214,7 +214,7 @@ def get_job_manager(backend: Any = None) -> JobManager:
 
 
 def _birth(row: Job) -> JobMoved:
-    facts = {"job_id": row.id, "org_id": row.org_id, "actor": row.actor, "at": row.created_at}
+    facts = {"job_id": row.id, "org_id": row.org_id, "queue": row.queue, "actor": row.actor, "at": row.created_at}
     return JobMoved(old="", new=row.status, reason="", attempt=row.attempt, **facts)
 
 

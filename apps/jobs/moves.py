@@ -58,11 +58,18 @@ def tell(rows: Sequence[JobEvent], jobs: Sequence[Job]) -> None:
     """Whoever waits for a job, and those that depend on it."""
     news.tell([row.job_id for row in rows])
     moves = (
-        JobMoved(job_id=row.job_id, org_id=row.org_id, old=row.old, new=row.new, reason=row.reason, actor=row.actor,
-                 attempt=row.attempt, at=row.at)
-        for row in rows
+        JobMoved(job_id=row.job_id, org_id=row.org_id, queue=job.queue, old=row.old, new=row.new, reason=row.reason, actor=row.actor,
+                 attempt=row.attempt, at=row.at, seconds=_seconds(row, job))
+        for row, job in zip(rows, jobs, strict=True)
     )  # fmt: skip
     events.publish(JobsMoved(moves=tuple(moves)))
+
+
+def _seconds(move: JobEvent, job: Job) -> float | None:
+    """In the status before: since it was due, or since the attempt began."""
+    known = job.__dict__  # what was not read is not asked for now
+    since = known.get("started_at") if move.old == JobStatus.STARTED else known.get("not_before") or known.get("created_at")
+    return max(0.0, (move.at - since).total_seconds()) if since is not None else None
 
 
 def kept_until(job: Job, *, now: datetime) -> dict[str, datetime | None]:

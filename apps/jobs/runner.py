@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 CLAIMED_FIELDS = (
     "org_id", "owner", "actor", "target", "name", "queue", "backend", "priority", "request", "arguments", "options", "status", "attempt",
-    "waits_for", "not_before", "start_before", "ended_as", "unique_key",
+    "waits_for", "not_before", "start_before", "ended_as", "unique_key", "created_at",
 )  # fmt: skip
 EARLY = timedelta(milliseconds=50)
 """A job may start so long before its time: clocks differ."""

@@ -14,9 +14,7 @@ LOOK_AFTER = timedelta(seconds=10)
 
 
 def wake(job: Job) -> Wake:
-    return Wake(
-        job_id=job.id, attempt=job.attempt + 1, queue=job.queue, priority=job.priority, timeout_s=job.options.get("timeout_s")
-    )
+    return Wake(job_id=job.id, attempt=job.attempt + 1, queue=job.queue, priority=job.priority, timeout_s=job.options.get("timeout_s"))
 
 
 def send(backend: JobBackend, rows: Sequence[Job]) -> bool:

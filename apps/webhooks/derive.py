@@ -193,5 +193,7 @@ class Deriver:
 
 def _told(endpoints: Sequence[Endpoint], move: Move) -> list[Endpoint]:
     """Those that want such moves, and the one that this move's job named."""
+    if not move.event:
+        return []
     named = answering(endpoints, move.callback) if move.callback else None
     return [each for each in endpoints if each is named or wants(each.events, move.event)]

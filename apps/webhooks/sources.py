@@ -20,7 +20,7 @@ class Move:
     id: str
     org_id: str
     event: str
-    """`task.completed`, `job.failed`, …"""
+    """`task.completed`, `job.failed`, …; empty: nobody is told of this one."""
     facts: Any
     """What the source makes the body from."""
     task_key: str = ""
