@@ -1,0 +1,111 @@
+"""Uploads of jobs, by reference: a file goes into storage when the job is submitted and comes out of it in the worker.
+
+Storage is Django's alias `jobs` (settings.STORAGES): a folder of the data directory, unless web and workers stand on
+different machines and share an object store. What a client calls its file is never a path here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.files.storage import Storage, storages
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.datastructures import MultiValueDict
+
+from apps.core import ids
+from apps.core.errors import TooLarge
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRef:
+    field: str
+    name: str
+    """as the client called it, without directories"""
+    size: int
+    content_type: str
+    sha256: str
+    stored: str
+    """its name in storage"""
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class StoredUpload(UploadedFile):
+    """An upload in the worker; opened when it is first read."""
+
+    def __init__(self, ref: FileRef) -> None:
+        self.sha256, self._stored, self._opened = ref.sha256, ref.stored, None
+        super().__init__(name=ref.name, content_type=ref.content_type, size=ref.size)
+
+    @property
+    def file(self) -> Any:
+        if self._opened is None:
+            self._opened = storage().open(self._stored, "rb")
+        return self._opened
+
+    @file.setter
+    def file(self, _none: None) -> None:
+        """Django's constructor says there is none yet."""
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+def storage() -> Storage:
+    return storages["jobs"]
+
+
+def keep(uploads: Iterable[tuple[str, UploadedFile]]) -> tuple[FileRef, ...]:
+    """Store them all, or none. `uploads`: (field, file). Raises TooLarge before anything is stored."""
+    uploads = list(uploads)
+    if len(uploads) > settings.JOBS_MAX_FILES:
+        raise TooLarge(f"More than {settings.JOBS_MAX_FILES} files.", field="files")
+    for field, upload in uploads:
+        if (upload.size or 0) > settings.JOBS_MAX_FILE_BYTES:
+            raise TooLarge(f"The file in {field!r} is larger than {settings.JOBS_MAX_FILE_BYTES} bytes.", field=field)
+    kept: list[FileRef] = []
+    try:
+        for field, upload in uploads:
+            kept.append(_keep(field, upload))
+    except BaseException:
+        delete(ref.stored for ref in kept)
+        raise
+    return tuple(kept)
+
+
+def _keep(field: str, upload: UploadedFile) -> FileRef:
+    digest = hashlib.sha256()
+    for chunk in upload.chunks():
+        digest.update(chunk)
+    upload.seek(0)
+    stored = storage().save(ids.secret(16), upload)
+    return FileRef(
+        field=field, name=upload.name or "upload", size=upload.size or 0, content_type=upload.content_type or "application/octet-stream",
+        sha256=digest.hexdigest(), stored=stored,
+    )  # fmt: skip
+
+
+def delete(stored: Iterable[str]) -> None:
+    """Twice is harmless."""
+    for name in stored:
+        storage().delete(name)
+
+
+def as_uploads(refs: Sequence[FileRef]) -> MultiValueDict[str, StoredUpload]:
+    """What `request.FILES` is in the worker."""
+    found: MultiValueDict[str, StoredUpload] = MultiValueDict()
+    for ref in refs:
+        found.appendlist(ref.field, StoredUpload(ref))
+    return found
+
+
+def erase(request: Mapping[str, Any] | None) -> None:
+    """Delete the uploads that a job's `request` column names."""
+    delete(ref["stored"] for ref in (request or {}).get("files", ()))
