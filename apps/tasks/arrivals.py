@@ -10,30 +10,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import orjson
-from django.conf import settings
 
-from apps.core import clock, ids
-from apps.core.errors import Missing, Unavailable
+from apps.core import clock, ids, streaming
+from apps.core.errors import Missing
+from apps.core.streaming import BEAT_SECONDS, Happening, Stream
 from apps.messaging import subjects
 from apps.messaging.connection import WireDown, wire
 from apps.tasks.events import TaskMoved, TaskProgressed, TasksMoved, TasksProgressed
 from apps.tasks.models import Task, Transition
 from apps.tasks.states import TERMINAL, TaskStatus
 
-BEAT_SECONDS = 15.0
-"""A silent stream shows a sign of life this often, and looks at the truth in case news was lost."""
 INBOX_LENGTH = 5000
-
-
-class Crowded(Unavailable):
-    code, sentence = "too_many_waiting", "Too many requests are waiting or streaming here right now."
 
 
 # ---- telling ----------------------------------------------------------------------------------------------
@@ -71,34 +63,6 @@ def _progress_json(step: TaskProgressed) -> dict[str, Any]:
 # ---- listening --------------------------------------------------------------------------------------------
 
 
-class Seats:
-    """How many requests may wait at once in this process."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
-
-    def take(self) -> Seat | None:
-        return Seat(self._free) if self._free.acquire(blocking=False) else None
-
-
-class Seat(AbstractContextManager["Seat"]):
-    def __init__(self, free: threading.BoundedSemaphore) -> None:
-        self._free: threading.BoundedSemaphore | None = free
-
-    def release(self) -> None:
-        if self._free is not None:
-            self._free, free = None, self._free
-            free.release()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-@lru_cache(maxsize=1)
-def seats() -> Seats:
-    return Seats(settings.WEB_MAX_WAITING)
-
-
 class _Inbox(AbstractContextManager["_Inbox"]):
     """What has been heard on a subject and not yet looked at. A reader that is too slow loses the oldest."""
 
@@ -133,23 +97,13 @@ class _Inbox(AbstractContextManager["_Inbox"]):
         return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Happening:
-    """One thing to tell a follower."""
-
-    name: str
-    data: dict[str, Any]
-    id: str = field(default="")
-    """Where to go on after (the transition's id); "" when there is no such place."""
-
-
 Snapshot = Callable[[Task], dict[str, Any]]
 
 
 class Arrivals:
     def wait(self, key: str, reached: Callable[[Task], bool], *, seconds: float) -> Task:
         """The task as soon as `reached` says so; as it is by then when time runs out or no seat is free."""
-        seat = seats().take() if seconds > 0 else None
+        seat = streaming.seats().take() if seconds > 0 else None
         if seat is None:
             return _load(key)
         with seat, suppress(WireDown), _Inbox(subjects.news(*ids.split_task_key(key))) as inbox:
@@ -213,51 +167,9 @@ def nothing_more(task: Task, after: str) -> bool:
     return bool(after) and TaskStatus(task.status) in TERMINAL and task.last_transition_id <= after
 
 
-class Stream:
-    """An iterator with a seat. Whoever iterates it, or never starts to, must close it."""
-
-    def __init__(self, chunks: Generator[bytes], seat: Seat, *, first: bytes) -> None:
-        self._chunks, self._seat, self._first = chunks, seat, first
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        return next(self._chunks)
-
-    def close(self) -> None:
-        self._chunks.close()
-        self._seat.release()
-
-
 def stream(happenings: Iterator[Happening | None]) -> Stream:
     """Happenings as server-sent events. Crowded when no seat is free, Unavailable when there is no news to be had."""
-    seat = seats().take()
-    if seat is None:
-        raise Crowded()
-    chunks = _events(happenings)
-    try:
-        # The first one now, while an error can still be an answer.
-        first = next(chunks, b"")
-    except WireDown:
-        seat.release()
-        raise Unavailable() from None
-    except BaseException:
-        seat.release()
-        raise
-    return Stream(chunks, seat, first=first)
-
-
-def _events(happenings: Iterator[Happening | None]) -> Generator[bytes]:
-    for happening in happenings:
-        if happening is None:
-            yield b": beat\n\n"
-        else:
-            place = b"id: %s\n" % happening.id.encode() if happening.id else b""
-            yield b"%sevent: %s\ndata: %s\n\n" % (place, happening.name.encode(), orjson.dumps(happening.data))
+    return streaming.stream(happenings, away=WireDown)
 
 
 def _load(key: str) -> Task:

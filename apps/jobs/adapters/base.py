@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class Adapter:
     """Framework-free by itself; each framework overrides what it does in its own way."""
 
     kind = ""
+    same_thread = False
+    """An async view's database work belongs in the thread that the framework keeps for it"""
 
     def takes(self, value: Any) -> bool:
         """Whether `value` is a request of this framework."""
@@ -81,6 +83,11 @@ class Adapter:
         body = {"success": False, "error": "This path does not take that method.", "status_code": 405}
         return self.respond(view, request, Answer(status=405, body=body))
 
+    def admit(self, view: Any, request: Any) -> None:
+        """The view's own permissions, where the framework has not asked them before the method. Raises Forbidden."""
+        if check := getattr(view, "check_permissions", None):
+            check(request)
+
     # ---- in a worker --------------------------------------------------------------------------------------
 
     def rebuild(self, owner_class: type | None, snapshot: RequestSnapshot, user: Any) -> tuple[Any, Any]:
@@ -88,9 +95,8 @@ class Adapter:
         raise NotImplementedError
 
     def permit(self, view: Any, request: Any) -> None:
-        """The view's own permissions. Raises Forbidden."""
-        if check := getattr(view, "check_permissions", None):
-            check(request)
+        """All of the view's permissions, asked again. Raises Forbidden."""
+        self.admit(view, request)
 
     def typed(self, request: Any, name: str, value: Any) -> Any:
         """An argument as the URL captured it (an id as UUID …) instead of its text."""
@@ -104,10 +110,3 @@ class Adapter:
 def fresh(owner_class: type | None, **arguments: Any) -> Any:
     """The instance a job runs on; None for a plain function."""
     return None if owner_class is None else owner_class.for_job(**arguments)
-
-
-def closing(chunks: Stream) -> Iterator[bytes]:
-    try:
-        yield from chunks
-    finally:
-        chunks.close()

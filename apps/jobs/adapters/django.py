@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin, UserPassesTestMixin
 from django.contrib.auth.models import AnonymousUser
 from django.core.handlers.asgi import ASGIRequest
@@ -19,13 +18,12 @@ from django.views.generic import View
 
 from apps.core import http
 from apps.core.errors import Forbidden, Malformed, TooLarge, UnsupportedMedia
-from apps.core.streaming import Stream
+from apps.core.streaming import Stream, as_async, closing
 from apps.core.strict_json import Limits, parse_json
-from apps.jobs.adapters.base import Adapter, Asked, closing, fresh
+from apps.jobs.adapters.base import Adapter, Asked, fresh
 from apps.jobs.answers import Answer
 from apps.jobs.files import as_uploads
 from apps.jobs.snapshot import RequestSnapshot, allowed_headers
-from django.conf import settings
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
@@ -203,20 +201,3 @@ def captured(request: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     own = getattr(request.resolver_match, "captured_kwargs", None) or {}
     return {name: own[name] if name in own and str(own[name]) == str(value) else value for name, value in kwargs.items()}
 
-
-async def as_async(chunks: Stream) -> AsyncIterator[bytes]:
-    """A stream read in a thread, for a server on an event loop."""
-    pending: asyncio.Future[bytes | None] | None = None
-    try:
-        while True:
-            pending = asyncio.ensure_future(sync_to_async(next, thread_sensitive=False)(chunks, None))
-            chunk = await asyncio.shield(pending)
-            if chunk is None:
-                return
-            yield chunk
-    finally:
-        # The client may be gone while a thread waits for news; whoever comes last closes.
-        if pending is None or pending.done():
-            await sync_to_async(chunks.close, thread_sensitive=False)()
-        else:
-            pending.add_done_callback(lambda _: chunks.close())

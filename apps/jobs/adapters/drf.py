@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -68,9 +67,15 @@ class DrfAdapter(django.DjangoAdapter):
         view.headers = view.default_response_headers
         return request
 
+    def admit(self, view: Any, request: Any) -> None:
+        if not isinstance(view, APIView):  # whose dispatch asks
+            super().admit(view, request)
+
     def permit(self, view: Any, request: Any) -> None:
         try:
             super().permit(view, request)
+            if isinstance(view, APIView):
+                view.check_permissions(request)
         except (APIException, PermissionDenied, Http404):
             raise Forbidden("The user of this job may not do that.") from None
 
@@ -79,12 +84,3 @@ class DrfAdapter(django.DjangoAdapter):
             return super().result(value)
         # What serializers leave in `data` (dates, decimals) as DRF itself writes it.
         return None if value.data is None else orjson.loads(JSONRenderer().render(value.data)), value.status_code
-
-
-def negotiating(negotiate: Callable[..., Any]) -> Callable[..., Any]:
-    """`perform_content_negotiation` of a view that also streams: an event stream is no renderer's, so DRF would answer 406."""
-
-    def perform_content_negotiation(self: Any, request: Any, force: bool = False) -> Any:
-        return negotiate(self, request, force or "text/event-stream" in request.META.get("HTTP_ACCEPT", ""))
-
-    return perform_content_negotiation

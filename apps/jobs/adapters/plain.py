@@ -9,8 +9,8 @@ from typing import Any
 from django.utils.datastructures import MultiValueDict
 
 from apps.core.errors import PlatformError
-from apps.core.streaming import Stream
-from apps.jobs.adapters.base import Adapter, Asked, closing, fresh
+from apps.core.streaming import Stream, closing
+from apps.jobs.adapters.base import Adapter, Asked, fresh
 from apps.jobs.answers import Answer
 from apps.jobs.files import as_uploads
 from apps.jobs.snapshot import RequestSnapshot, allowed_headers

@@ -7,7 +7,7 @@ import contextlib
 import orjson
 import pytest
 
-from apps.core import clock, events
+from apps.core import clock, events, streaming
 from apps.tasks import arrivals
 from apps.tasks.arrivals import Arrivals, Happening
 from apps.tasks.events import TaskProgressed, TasksProgressed
@@ -138,11 +138,11 @@ def test_a_silent_stream_shows_that_it_lives(submitter):
     next(happenings)
     assert next(happenings) is None
     happenings.close()
-    assert list(arrivals._events(iter([None]))) == [b": beat\n\n"]
+    assert list(streaming.encoded(iter([None]))) == [b": beat\n\n"]
 
 
 def test_an_events_data_is_one_line_whatever_the_text():
-    (chunk,) = arrivals._events(iter([Happening(name="status", id="1", data={"reason": "a\nevent: forged\r\n\ndata: {}"})]))
+    (chunk,) = streaming.encoded(iter([Happening(name="status", id="1", data={"reason": "a\nevent: forged\r\n\ndata: {}"})]))
     assert chunk.decode().split("\n") == ["id: 1", "event: status", r'data: {"reason":"a\nevent: forged\r\n\ndata: {}"}', "", ""]
 
 
@@ -171,8 +171,8 @@ def test_a_reader_that_is_too_slow_is_told_what_it_lost(submitter, monkeypatch):
 
 
 def test_streams_are_bounded_and_a_seat_comes_back_when_the_reader_goes(submitter, monkeypatch):
-    seats = arrivals.Seats(1)
-    monkeypatch.setattr(arrivals, "seats", lambda: seats)
+    seats = streaming.Seats(1)
+    monkeypatch.setattr(streaming, "seats", lambda: seats)
     make_task("t1")
     with reading(submitter, f"{PATH}/t1/stream"):
         for path in (f"{PATH}/t1/stream", f"{PATH}/stream"):

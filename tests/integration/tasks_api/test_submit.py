@@ -124,10 +124,10 @@ def test_a_waiting_request_is_answered_as_soon_as_an_agent_is_chosen(shared_acme
 
 @pytest.mark.django_db(transaction=True)
 def test_when_all_seats_are_taken_nobody_waits(shared_acme, nats_wire, caller, monkeypatch):
-    from apps.tasks import arrivals
+    from apps.core import streaming
 
-    seats = arrivals.Seats(1)
-    monkeypatch.setattr(arrivals, "seats", lambda: seats)
+    seats = streaming.Seats(1)
+    monkeypatch.setattr(streaming, "seats", lambda: seats)
     with seats.take():
         assert process(caller(), wait=30, task_id="t1").status_code == 202
 
