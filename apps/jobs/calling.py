@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -15,7 +15,7 @@ from apps.jobs.snapshot import RequestSnapshot
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     run: Callable[[], Any]
-    """the method; a coroutine when `is_async`"""
+    """the method; call it outside of an event loop, and run what it hands back when that is a coroutine"""
     is_async: bool
     instance: Any
 
@@ -47,18 +47,15 @@ def prepare(found: Found, *, request: Mapping[str, Any] | None, arguments: Mappi
     close = getattr(rebuilt, "close", None) if request is not None else None
 
     def run() -> Any:
+        value = None
         try:
-            return found.mark.body(*args, **kwargs)
+            value = found.mark.body(*args, **kwargs)
         finally:
-            _close(close)
+            if not inspect.iscoroutine(value):
+                _close(close)
+        return _closing(value, close) if inspect.iscoroutine(value) else value
 
-    async def run_async() -> Any:
-        try:
-            return await found.mark.body(*args, **kwargs)
-        finally:
-            _close(close)
-
-    return Prepared(run=run_async if found.mark.is_async else run, is_async=found.mark.is_async, instance=view)
+    return Prepared(run=run, is_async=found.mark.is_async, instance=view)
 
 
 def answered(value: Any) -> Answered:
@@ -85,7 +82,14 @@ def _as_annotated(body: Callable[..., Any], args: list[Any], kwargs: dict[str, A
     return list(bound.args), dict(bound.kwargs)
 
 
-def _close(close: Callable[[], Awaitable[None] | None] | None) -> None:
+async def _closing(method: Coroutine[Any, Any, Any], close: Callable[[], Any] | None) -> Any:
+    try:
+        return await method
+    finally:
+        _close(close)
+
+
+def _close(close: Callable[[], Any] | None) -> None:
     """Files that the method has opened. Starlette's own `close` is a coroutine and has nothing of ours to close."""
     if close is not None and not inspect.iscoroutinefunction(close):
         close()

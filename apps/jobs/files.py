@@ -67,9 +67,8 @@ def keep(uploads: Iterable[tuple[str, UploadedFile]]) -> tuple[FileRef, ...]:
     uploads = list(uploads)
     if len(uploads) > settings.JOBS_MAX_FILES:
         raise TooLarge(f"More than {settings.JOBS_MAX_FILES} files.", field="files")
-    for field, upload in uploads:
-        if (upload.size or 0) > settings.JOBS_MAX_FILE_BYTES:
-            raise TooLarge(f"The file in {field!r} is larger than {settings.JOBS_MAX_FILE_BYTES} bytes.", field=field)
+    if sum(upload.size or 0 for _, upload in uploads) > settings.JOBS_MAX_UPLOAD_BYTES:
+        raise TooLarge(f"The files are larger than {settings.JOBS_MAX_UPLOAD_BYTES} bytes.", field="files")
     kept: list[FileRef] = []
     try:
         for field, upload in uploads:

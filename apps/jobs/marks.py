@@ -57,12 +57,16 @@ def marked_in(cls: type, name: str) -> JobMark | None:
     return next((mark for parent in cls.__mro__ if (mark := mark_of(vars(parent).get(name)))), None)
 
 
-def address(cls: type, mark: JobMark) -> str:
-    """How a worker finds `mark.body` as a method of `cls`. TypeError when it could not."""
+@lru_cache(maxsize=1024)
+def address(cls: type | None, mark: JobMark) -> str:
+    """How a worker finds `mark.body`, as a method of `cls` or as a function (None). TypeError when it could not."""
     name = mark.body.__name__
+    place: Any = cls or mark.body
+    if "<locals>" in place.__qualname__:
+        raise TypeError(f"{place.__qualname__} cannot be found by a worker: define it at the top of a module.")
+    if cls is None:
+        return f"{mark.body.__module__}:{mark.body.__qualname__}"
     target = f"{cls.__module__}:{cls.__qualname__}.{name}"
-    if "<locals>" in target:
-        raise TypeError(f"{cls.__qualname__} cannot be found by a worker: define the class at the top of a module.")
     if (nearest := marked_in(cls, name)) is not mark:
         why = "overrides it as a job of its own" if nearest else f"knows it by another name than {name}"
         raise TypeError(f"{mark.body.__qualname__} cannot be queued for {cls.__qualname__}, which {why}.")

@@ -83,6 +83,28 @@ def cancel(view: Any, job_id: str, request: Any) -> Any:
     return adapter.respond(view, request, answer)
 
 
+def asked_after(call: Call) -> str | None:
+    """The `job_id` that a function view is asked after; a class has `get` and `delete` for that."""
+    if call.request is None or call.adapter.method(call.request) not in ("GET", "HEAD", "DELETE"):
+        return None
+    return call.adapter.query(call.request, "job_id")
+
+
+def answer_after(view: Any, job_id: str, request: Any) -> Any:
+    adapter = adapters.of(request)
+    return (cancel if adapter is not None and adapter.method(request) == "DELETE" else status)(view, job_id, request)
+
+
+async def aload(call: Call) -> Any:
+    """What only the event loop can read; what is wrong with it is `submit`'s to answer."""
+    if call.request is None:
+        return None
+    try:
+        return await call.adapter.aload(call.request)
+    except PlatformError as error:
+        return error
+
+
 def manager_of(view: Any) -> JobManager:
     given = getattr(view, "job_manager", None)
     return given if isinstance(given, JobManager) else JobManager(given)
@@ -96,6 +118,8 @@ def _submit(
 ) -> Answer:
     header, now = _headers(call.adapter, call.request), clock.now()
     target = marks.address(None if view is None else type(view), mark)
+    if isinstance(loaded, PlatformError):
+        raise loaded
     asked = call.adapter.read(view, call.request, loaded)
     options = _resolved(mark.options.but(**overrides.get()), call.request)
     owner = owner_of(asked.user)

@@ -29,6 +29,21 @@ JOBS_QUEUES = env.csv("JOBS_QUEUES", "")
 JOBS_LEASE_S = env.number("JOBS_LEASE_S", 30)
 JOBS_GRACE_S = env.number("JOBS_GRACE_S", 5)
 JOBS_KEEP_DAYS = env.number("JOBS_KEEP_DAYS", 7)
+JOBS_MAX_WAIT_S = 60
+JOBS_MAX_REQUEST_BYTES = env.number("JOBS_MAX_REQUEST_BYTES", 1024 * 1024)
+JOBS_MAX_UPLOAD_BYTES = env.number("JOBS_MAX_UPLOAD_BYTES", 100 * 1024 * 1024)
+JOBS_MAX_FILES = 20
+# What a job's method may see of the headers of its request; credentials never travel, also when they are listed here.
+JOBS_REQUEST_HEADERS = ["accept", "accept-language", "content-type", "user-agent", "x-request-id", "traceparent"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    # Uploads of jobs. Web and workers on several machines share an object store instead.
+    "jobs": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.text("JOBS_FILES") or str(DATA_DIR / "job-files"), "base_url": None},
+    },
+}
 EVENT_TRANSPORTS = env.csv("EVENT_TRANSPORTS", "")
 EVENT_ORGS = env.csv("EVENT_ORGS", "")
 KAFKA_BOOTSTRAP_SERVERS = env.text("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")

@@ -71,6 +71,7 @@ class JobRequest(HttpRequest):
 
 class DjangoAdapter(Adapter):
     kind = "django"
+    same_thread = True
 
     def takes(self, value: Any) -> bool:
         return isinstance(value, HttpRequest)

@@ -8,10 +8,6 @@ puts the 202 and the status into the OpenAPI document. Needs `pip install 'jobpl
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextvars import copy_context
 from typing import Any
 
 import orjson
@@ -21,11 +17,9 @@ from django.core.files.uploadedfile import UploadedFile
 from apps.core.errors import Malformed, TooLarge, UnsupportedMedia
 from apps.core.streaming import Stream, as_async
 from apps.core.strict_json import Limits, parse_json
-from apps.jobs import schema
 from apps.jobs.adapters.base import Adapter, Asked, fresh
 from apps.jobs.answers import Answer
 from apps.jobs.files import as_uploads
-from apps.jobs.marks import mark_of
 from apps.jobs.snapshot import RequestSnapshot, allowed_headers
 
 try:
