@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Unauthenticated
 from apps.jobs.calls import ANYBODY, Owner
-from apps.orgs.keys import ring
+from apps.orgs.keys import OPERATOR, ORG_ADMIN, ring
 
 MAX_NAME = 120
 
@@ -46,7 +46,8 @@ def owner_of(user: Any) -> Owner:
     if isinstance(user, Principal):
         if not user.key_id:
             raise Forbidden("Jobs are submitted with an API key.")
-        return Owner(org_id=user.org_id, key=f"key:{user.key_id}", actor=user.actor)
+        operates = user.role in (OPERATOR, ORG_ADMIN)
+        return Owner(org_id=user.org_id, key=f"key:{user.key_id}", actor=user.actor, operates=operates)
     if getattr(user, "pk", None) is not None:
         return Owner(key=f"user:{user.pk}", actor=str(user)[:255])
     identity = next((name for attribute in ("username", "display_name") if (name := getattr(user, attribute, ""))), "")

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from apps.core.errors import Forbidden
+from apps.core.errors import Forbidden, Malformed
 from apps.jobs.adapters import django
 from apps.jobs.adapters.base import Asked, fresh
 from apps.jobs.answers import Answer
@@ -29,7 +29,10 @@ class DrfAdapter(django.DjangoAdapter):
 
     def read(self, view: Any, request: Any, loaded: Any) -> Asked:
         django.check_length(request._request)
-        data, files = request.data, request.FILES
+        try:
+            data, files = request.data, request.FILES
+        except RecursionError:  # DRF's own parser has no limit of depth
+            raise Malformed("The body is nested far too deep.") from None
         is_form = isinstance(data, QueryDict)
         if is_form:
             # DRF puts the files among the fields.

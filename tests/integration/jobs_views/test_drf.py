@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.jobs.models import Job
 from apps.orgs import keys
-from tests.factories import NOON, bearer, make_key
+from tests.factories import NOON, bearer
 from tests.integration.jobs_views import views
 from tests.integration.jobs_views.conftest import only_job
 
@@ -36,7 +36,7 @@ def test_a_call_is_answered_at_once_and_its_status_to_the_end(jobs, sam):
     assert done["result"] == {
         "method": "POST", "path": "/documents", "query": {"a": ["1", "2"]}, "data": {"text": "to be"}, "files": {},
         "headers": {"host": "testserver", "content-type": "application/json", "accept-language": "de"},
-        "url": f"http://testserver/documents?a=1&a=2", "user": sam.key.split("_")[1],
+        "url": "http://testserver/documents?a=1&a=2", "user": sam.key.split("_")[1],
     }  # fmt: skip
     assert only_job().target == "tests.integration.jobs_views.views:Documents.post"
 
