@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,11 @@ def text(name: str, default: str = "") -> str:
 def inherited() -> dict[str, str]:
     """A copy of the whole environment, for child processes."""
     return dict(os.environ)
+
+
+def add(values: Mapping[str, str]) -> None:
+    """What this process is told beyond what it was started with."""
+    os.environ.update(values)
 
 
 def set_default(name: str, value: str) -> None:

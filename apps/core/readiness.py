@@ -28,5 +28,9 @@ def settle() -> None:
 
 def mark_ready() -> None:
     settle()
+    say_ready()
+
+
+def say_ready() -> None:
     if settings.READY_FILE:
         Path(settings.READY_FILE).write_text(str(os.getpid()))

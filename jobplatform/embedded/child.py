@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from jobplatform.embedded.servers import Child
+from jobplatform.embedded.adoption import POSSIBLE, PR_SET_PDEATHSIG, Adopted, Nursery, prctl
+from jobplatform.embedded.servers import NURSERY, Child
 
 TAIL_LINES = 20
 MAX_LINE = 16 * 1024
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +54,10 @@ class Patience:
 class Running:
     """A child of the supervisor. Leads a process group of its own, so that nothing it started outlives it."""
 
-    def __init__(self, spec: Child) -> None:
+    def __init__(self, spec: Child, nursery: Nursery | None = None) -> None:
         self.spec = spec
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Adopted | None = None
+        self._nursery = nursery
         self.healthy = False
         self.done = False
         self.started_at = 0.0
@@ -82,18 +80,31 @@ class Running:
         self.started_at = now
         self._rest = b""
         self.tail.clear()
-        self.process = subprocess.Popen(  # noqa: S603 -- our own command lines
-            self.spec.argv,
-            env={**environment, **self.spec.environment},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            process_group=0,
-            preexec_fn=_die_with_supervisor(self.spec.orphan_signal, os.getpid()),
-        )
+        self.process = self._forked() or self._started(environment, cwd)
         os.set_blocking(self.process.stdout.fileno(), False)
+
+    def _forked(self) -> Adopted | None:
+        if self._nursery is None or not self.spec.preloaded:
+            return None
+        spec = self.spec
+        return self._nursery.fork(
+            name=spec.name, argv=spec.argv, environment=dict(spec.environment), orphan_signal=int(spec.orphan_signal)
+        )  # fmt: skip
+
+    def _started(self, environment: Mapping[str, str], cwd: str) -> subprocess.Popen[bytes]:
+        with ExitStack() as ours:
+            is_nursery = self._nursery is not None and self.spec.kind == NURSERY
+            return subprocess.Popen(  # noqa: S603 -- our own command lines
+                self.spec.argv,
+                env={**environment, **self.spec.environment},
+                cwd=cwd,
+                stdin=ours.enter_context(self._nursery.new_door()) if is_nursery else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                process_group=0,
+                preexec_fn=_die_with_supervisor(self.spec.orphan_signal, os.getpid()),
+            )
 
     def read(self) -> list[str] | None:
         """The whole lines written since the last call; None when the other end is closed."""
@@ -146,11 +157,11 @@ def _die_with_supervisor(number: int, supervisor: int):
 
     Safe here because the supervisor has one thread. Elsewhere than on Linux the next `up` ends what was left.
     """
-    if _libc is None:
+    if not POSSIBLE:
         return None
 
     def arm() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, number)
+        prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != supervisor:  # it ended between fork and prctl
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobplatform.embedded.adoption import POSSIBLE as CAN_ADOPT
 from jobplatform.embedded.health import HttpAnswers, Probe, RedisAnswers, SaysReady
 from jobplatform.embedded.place import Place
 from jobplatform.queues import QUEUES, Queue
@@ -21,7 +22,14 @@ SPARE_WEB_THREADS = 16
 WEB_KILL_SECONDS = 3
 
 # A stage stops together, the next one after it. Whoever takes work in goes first, the servers last.
-STOP_ORDER = (("web",), ("beat", "dispatch", "webhooks"), ("listener", "upkeep", "backtests", "workflows", "flower"), ("nats",), ("redis",))
+STOP_ORDER = (
+    ("web", "nursery"),
+    ("beat", "dispatch", "webhooks"),
+    ("listener", "upkeep", "backtests", "workflows", "flower"),
+    ("nats",),
+    ("redis",),
+)
+NURSERY = "nursery"
 PARTS = ("redis", "nats", "web", "beat", "listener", "flower", *(queue.name for queue in QUEUES))
 """What `--without` can name."""
 
@@ -42,6 +50,8 @@ class Child:
     """What the kernel sends it when the supervisor is gone."""
     stop_seconds: float = 4.0
     """From SIGTERM to SIGKILL."""
+    preloaded: bool = False
+    """Forked by the nursery, where there is one: it has loaded what this one runs."""
     chatter: str = ""
     """Lines with this in them are for its file, not for the console."""
 
@@ -58,6 +68,7 @@ class Plan:
     web_threads: int
     without: frozenset[str]
     outside: Mapping[str, str]
+    nursery: bool = CAN_ADOPT
     ports: Mapping[str, int] = field(default_factory=dict)
 
     def has(self, part: str) -> bool:
@@ -97,7 +108,7 @@ class Plan:
 
 def children(plan: Plan) -> list[Child]:
     """In starting order. Servers first; `setup` brings the databases up to date; then whoever uses them."""
-    servers = tuple(kind for kind in ("redis", "nats") if plan.has(kind))
+    servers = tuple(kind for kind in ("redis", "nats", *([NURSERY] if plan.nursery else [])) if plan.has(kind))
     ready = (*servers, "setup")
     data, ports = plan.place.data, plan.ports
     found: list[Child] = []
@@ -108,11 +119,14 @@ def children(plan: Plan) -> list[Child]:
         argv = (nats_binary(), "-c", str(data / "nats" / "nats.conf"))
         probe = HttpAnswers(url=f"http://127.0.0.1:{ports['nats-monitor']}/healthz")
         found.append(_child(plan, "nats", argv, stop_seconds=2.0, probe=probe, chatter="[INF]"))
+    if plan.nursery:
+        # The room behind its arguments is for the names of those it forks.
+        found.append(_child(plan, NURSERY, _python("-m", "jobplatform.embedded.nursery", " " * 200)))
     found.append(_child(plan, "setup", _python("manage.py", "setup"), after=servers, once=True))
     if plan.has("flower"):
-        # Needs the broker only, so it starts beside `setup`; what it shows without a password is read-only.
+        # What it shows without a password is read-only.
         argv = _python("-m", "jobplatform.flower", "--address=127.0.0.1", f"--port={ports['flower']}")
-        found.append(_child(plan, "flower", argv, after=servers, probe=HttpAnswers(url=f"http://127.0.0.1:{ports['flower']}/healthcheck")))
+        found.append(_child(plan, "flower", argv, after=ready, probe=HttpAnswers(url=f"http://127.0.0.1:{ports['flower']}/healthcheck")))
     if plan.has("web"):
         # Granian passes SIGTERM on to its workers, which SIGKILL would leave behind.
         patience = WEB_KILL_SECONDS + 1.0
@@ -138,6 +152,7 @@ def _child(plan: Plan, kind: str, argv: Sequence[str], *, probe: Probe | None = 
         argv=tuple(argv),
         probe=None if once else probe or SaysReady(path=ready_file),
         ready_file=ready_file,
+        preloaded=kind != NURSERY and argv[0] == sys.executable,
         environment={"JOBPLATFORM_READY_FILE": str(ready_file)},
         **more,
     )

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from jobplatform.embedded.adoption import Nursery, bury_strangers
 from jobplatform.embedded.child import Death, Patience, Running, how_it_ended
 from jobplatform.embedded.console import Console
-from jobplatform.embedded.servers import Child
+from jobplatform.embedded.servers import NURSERY, Child
 
 START_SECONDS = 120.0
 """A child that is not healthy by then is taken for dead. Generous: a busy machine starts slowly, and a dead child is noticed anyway."""
@@ -44,7 +45,9 @@ class Supervisor:
         on_change: Callable[[Pids], None],
         patience: Patience | None = None,
     ) -> None:
-        self._children = [Running(child) for child in children]
+        parents = [child for child in children if child.kind == NURSERY]
+        nursery = Nursery(parents[0].ready_file) if parents else None
+        self._children = [Running(child, nursery) for child in children]
         self._environment = environment
         self._cwd = cwd
         self._console = console
@@ -152,6 +155,7 @@ class Supervisor:
             if child.alive and (status := child.process.poll()) is not None:
                 self._bury(child)
                 self._after_end(child, status)
+        bury_strangers({child.process.pid for child in self._children if child.alive})
 
     def _bury(self, child: Running) -> None:
         child.end_group()

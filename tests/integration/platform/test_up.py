@@ -18,8 +18,8 @@ from tests.processes import Stack, wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("up")]
 
 CHILDREN = {
-    "redis", "nats", "web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2", "listener",
-    "beat", "flower",
+    "redis", "nats", "nursery", "web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2",
+    "listener", "beat", "flower",
 }  # fmt: skip
 WEB_ONLY = ("--without", "dispatch,upkeep,webhooks,backtests,workflows,listener,beat,flower")
 
@@ -126,7 +126,7 @@ def test_stopping_ends_every_process_and_the_data_is_there_at_the_next_start(tmp
 
 def test_a_server_of_the_environment_is_used_and_none_started(tmp_path, valkey):
     stack = Stack(tmp_path, options=WEB_ONLY, REDIS_URL=f"redis://127.0.0.1:{valkey.port}/5").start()
-    assert set(stack.pids) == {"nats", "web"}
+    assert set(stack.pids) == {"nats", "nursery", "web"}
     assert stack.state["urls"]["redis"] == f"redis://127.0.0.1:{valkey.port}/5"
     assert stack.stop() == 0
 

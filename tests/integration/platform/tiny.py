@@ -1,7 +1,7 @@
 """A supervisor with small scripts for children: `python -m tests.integration.platform.tiny DIR < children.json`.
 
-Input: `{"children": [{"name", "run": <Python> | "program": <path>, "after": [...], "once": bool, "stop_seconds": s}], "stop_order": …}`.
-A script says that it is ready with `ready()`.
+Input: `{"children": [{"name", "run": <Python> | "program": <path> | "module": <name>, "after": [...], "once": bool, "stop_seconds": s}],
+"stop_order": …}`. A script says that it is ready with `ready()`. A module is forked by the nursery, when there is one.
 """
 
 import json
@@ -13,7 +13,7 @@ from jobplatform.embedded.child import Patience
 from jobplatform.embedded.console import Console
 from jobplatform.embedded.health import SaysReady
 from jobplatform.embedded.place import write_json
-from jobplatform.embedded.servers import Child
+from jobplatform.embedded.servers import NURSERY, Child
 from jobplatform.embedded.supervisor import Supervisor
 
 PRELUDE = """
@@ -31,11 +31,13 @@ def main() -> int:
     children = []
     for wish in wishes["children"]:
         ready_file = directory / f"{wish['name']}.ready"
+        argv = (wish["program"],) if "program" in wish else (sys.executable, "-u", "-c", PRELUDE + wish.get("run", ""))
         children.append(
             Child(
                 name=wish["name"],
                 kind=wish["name"],
-                argv=(wish["program"],) if "program" in wish else (sys.executable, "-u", "-c", PRELUDE + wish["run"]),
+                argv=(sys.executable, "-m", *wish["module"]) if "module" in wish else argv,
+                preloaded="module" in wish and wish["name"] != NURSERY,
                 probe=None if wish.get("once") else SaysReady(path=ready_file),
                 ready_file=ready_file,
                 after=tuple(wish.get("after", ())),

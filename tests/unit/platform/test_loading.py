@@ -1,4 +1,4 @@
-"""What a process loads is what it uses: eleven of them start on two cores."""
+"""What a process loads is what it uses; what all of them load is loaded once, by a process that opens nothing."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ import sys
 import pytest
 from django.core.management import call_command
 
+from jobplatform.embedded.adoption import POSSIBLE
 from jobplatform.env import BASE_DIR
 
 WEB = {"rest_framework.serializers", "drf_spectacular.openapi", "apps.tasks.admin", "apps.core.http", "jobplatform.urls"}
@@ -20,6 +21,21 @@ assert "workers.dispatch" in sys.modules
 """
 FLOWER = "import jobplatform.flower; jobplatform.flower.viewer()"
 UP = "import jobplatform.management.commands.up"
+ON_LINUX = pytest.mark.skipif(not POSSIBLE, reason="elsewhere nothing is forked")
+NURSERY = """
+import os
+before = set(os.listdir("/proc/self/fd"))
+from jobplatform.embedded import nursery
+import django
+django.setup()
+nursery.load([*nursery.FIRST, *nursery.THEN])
+nursery.load_the_rest()
+from django.db import connections
+assert not [one for one in connections.all(initialized_only=True) if one.connection is not None]
+assert set(os.listdir("/proc/self/fd")) == before, os.listdir("/proc/self/fd")
+assert os.listdir("/proc/self/task") == [str(os.getpid())]
+assert "jobplatform.wsgi" not in sys.modules
+"""
 
 
 @pytest.mark.parametrize(
@@ -27,6 +43,7 @@ UP = "import jobplatform.management.commands.up"
     [
         pytest.param(WORKER, WEB | SERVERS_NOT_USED | CLIENTS_NOT_USED | {"celery.bin.celery"}, id="workers and listener"),
         pytest.param(FLOWER, {"apps.tasks", "workers.dispatch", "celery.bin.celery", "django.contrib.admin"}, id="flower"),
+        pytest.param(NURSERY, {"pymongo", "httpcore", "opentelemetry.sdk.trace"}, id="nursery", marks=ON_LINUX),
         pytest.param(UP, {"apps.tasks", "django.contrib.admin", "rest_framework"}, id="up"),
     ],
 )

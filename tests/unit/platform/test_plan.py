@@ -24,6 +24,7 @@ def plan(tmp_path: Path) -> servers.Plan:
         web_threads=64,
         without=frozenset(),
         outside={},
+        nursery=True,
         ports=PORTS,
     )
 
@@ -34,11 +35,19 @@ def names(plan: servers.Plan) -> list[str]:
 
 def test_servers_come_first_then_the_databases_then_those_who_use_them(plan):
     children = {child.name: child for child in servers.children(plan)}
-    assert list(children)[:3] == ["redis", "nats", "setup"]
+    assert list(children)[:4] == ["redis", "nats", "nursery", "setup"]
     workers = {"dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2"}
-    assert set(children) == {"redis", "nats", "setup", "flower", "web", "listener", "beat"} | workers
+    assert set(children) == {"redis", "nats", "nursery", "setup", "flower", "web", "listener", "beat"} | workers
     for name in ("web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "listener", "beat"):
-        assert children[name].after == ("redis", "nats", "setup")
+        assert children[name].after == ("redis", "nats", "nursery", "setup")
+
+
+def test_all_of_ours_are_forked_by_the_nursery_where_there_can_be_one(plan):
+    children = servers.children(plan)
+    assert {child.name for child in children if not child.preloaded} == {"redis", "nats", "nursery"}
+    without = servers.children(replace(plan, nursery=False))
+    assert [child.name for child in without] == [child.name for child in children if child.name != "nursery"]
+    assert not [child.name for child in without if "nursery" in child.after]
 
 
 def test_every_child_has_its_place_in_the_stopping_order(plan):
@@ -59,7 +68,7 @@ def test_every_queue_has_workers(plan):
 
 def test_parts_can_be_left_out(plan):
     assert names(replace(plan, without=frozenset({"flower", "beat", "listener", "upkeep", "webhooks", "backtests", "workflows"}))) == [
-        "redis", "nats", "setup", "web", "dispatch-1", "dispatch-2",
+        "redis", "nats", "nursery", "setup", "web", "dispatch-1", "dispatch-2",
     ]  # fmt: skip
 
 
