@@ -1,0 +1,117 @@
+# ruff: noqa: E402  (Django is loaded between the imports)
+"""Workers of jobs on RQ: each job in a process of its own, forked for it.
+
+    manage.py worker jobs --backend rq
+    DJANGO_SETTINGS_MODULE=jobplatform.settings RQ_KEY_PREFIX=jp:rq \\
+        rq worker --url $REDIS_URL --worker-class apps.jobs.backends.rq_worker.JobsWorker embeddings gpu
+
+Both take jobs of ours only. Whatever else somebody writes into their queues is refused, never called.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import django
+from django.apps import apps
+
+if not apps.ready:  # RQ's own command line: nobody has loaded Django yet
+    django.setup()
+
+from django.conf import settings
+from django.db import DatabaseError, connections
+
+from apps.core import readiness, redis
+from apps.jobs import runner
+from apps.jobs.backends.lanes import lanes
+from apps.jobs.backends.rq import Carrier
+from rq import Queue, Worker
+from rq.command import parse_payload
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+
+class JobsWorker(Worker):
+    """Takes the lanes of its queues in order, and says at once when a horse dies of a job."""
+
+    log_job_description = False
+
+    def __init__(self, queues: Iterable[str | Queue], name: str | None = None, **how: Any) -> None:
+        names = [queue if isinstance(queue, str) else queue.name for queue in queues]
+        super().__init__(lanes(names), name, **{**how, "job_class": Carrier, "serializer": JSONSerializer})
+        self._per_lane = len(names)
+        self._horse_status = 0
+        self._timers: list[threading.Timer] = []
+
+    def bootstrap(self, *how: Any, **more: Any) -> None:
+        super().bootstrap(*how, **more)
+        readiness.mark_ready()
+
+    def reorder_queues(self, reference_queue: Queue) -> None:
+        """The queues of a lane take turns: a crowd in one does not hold up the others."""
+        ordered = self._ordered_queues
+        place = ordered.index(reference_queue)
+        start = place - place % self._per_lane
+        end = start + self._per_lane
+        ordered[start:end] = ordered[place + 1 : end] + ordered[start : place + 1]
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        """A job that is to stop has heard of it by itself; what has not ended within its grace is killed."""
+        payload = parse_payload(message)
+        if payload["command"] != "stop-job":
+            super().handle_payload(message)
+        elif payload["job_id"] == self.get_current_job_id():
+            self._kill_after(settings.JOBS_GRACE_S)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        # No connection to the database crosses the fork: two processes would talk on one.
+        connections.close_all()
+        super().execute_job(job, queue)
+        status, self._horse_status = self._horse_status, 0
+        if status:
+            _tell_lost(job, status)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        super().fork_work_horse(job, queue)
+        if job.timeout and job.timeout > 0:
+            # RQ itself would look every half a minute, and give it another minute.
+            self._kill_after(job.timeout)
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        pid, status, usage = super().wait_for_horse()
+        self._horse_status = status or 0
+        while self._timers:
+            self._timers.pop().cancel()
+        return pid, status, usage
+
+    def _kill_after(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._kill, [self.horse_pid])
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+    def _kill(self, pid: int) -> None:
+        if pid == self.horse_pid:
+            self.kill_horse()
+
+
+def _tell_lost(job: Job, status: int) -> None:
+    how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.waitstatus_to_exitcode(status)}"
+    try:
+        job_id, attempt = job.wake()
+        runner.lost(job_id, attempt, detail=f"its process ended with {how}")
+    except ValueError:
+        log.warning("jobs.rq_refused", extra={"rq_job": job.id})
+    except DatabaseError as error:  # upkeep finds it when its lease lapses
+        log.warning("jobs.loss_not_told", extra={"rq_job": job.id, "error": str(error)})
+
+
+def serve(queues: Sequence[str], *, name: str | None = None) -> None:
+    """Work until told to stop: a first SIGTERM or Ctrl-C lets the present job end, a second does not."""
+    JobsWorker(queues, name, connection=redis.raw()).work(logging_level="WARNING")

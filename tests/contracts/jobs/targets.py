@@ -1,0 +1,175 @@
+"""What the conformance suite runs, in workers of every backend. They talk with the test over Redis, below `redis.key("suite", …)`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from apps.core import redis
+from apps.jobs import progress
+from apps.jobs.marks import JobMark
+from apps.jobs.options import JobOptions
+
+PATIENCE = 30
+
+
+def job(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.as_job = JobMark(options=JobOptions(), body=function, is_async=asyncio.iscoroutinefunction(function))
+    return function
+
+
+def told(name: str) -> str:
+    return redis.key("suite", name)
+
+
+def tell(name: str, value: str = "1") -> None:
+    redis.client().rpush(told(name), value)
+
+
+def hear(name: str) -> str:
+    """Wait until somebody tells it."""
+    heard = redis.client().blpop([told(name)], timeout=PATIENCE)
+    if heard is None:
+        raise AssertionError(f"nobody said {name}")
+    return heard[1]
+
+
+@job
+def double(number: int) -> dict[str, int]:
+    return {"doubled": number * 2}
+
+
+@job
+def echo(value: Any = None, *more: Any, **named: Any) -> Any:
+    return [value, *more, named] if more or named else value
+
+
+@job
+async def double_slowly(number: int) -> int:
+    await asyncio.sleep(0.01)
+    return number * 2
+
+
+@job
+def rich() -> Any:
+    return {
+        "when": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "price": Decimal("1.50"), "id": UUID(int=7), "set": {"b", "a"},
+        "tuple": (1, 2), "text": "naïve ☃ \U0001f600", "nothing": None, "long": "x" * 100_000,
+    }  # fmt: skip
+
+
+@job
+def unspeakable() -> Any:
+    return lambda: True
+
+
+@job
+def fail(text: str = "no such luck") -> None:
+    raise ValueError(text)
+
+
+@job
+def leave() -> None:
+    raise SystemExit(3)
+
+
+def not_a_job() -> None:
+    tell("never")
+
+
+@job
+def count(name: str) -> int:
+    return redis.client().incr(redis.key("suite", "count", name))
+
+
+@job
+def fail_until(name: str, attempts: int) -> int:
+    """Succeeds in the given attempt."""
+    tried = redis.client().incr(redis.key("suite", "count", name))
+    if tried < attempts:
+        raise RuntimeError(f"attempt {tried}")
+    return tried
+
+
+@job
+def hold(name: str) -> str:
+    """Says that it runs, with its process, and goes on when it is let."""
+    tell(f"{name}:runs", str(os.getpid()))
+    return hear(f"{name}:go")
+
+
+@job
+def hold_once(name: str) -> str:
+    """Holds in the first attempt only."""
+    if redis.client().incr(redis.key("suite", "count", name)) == 1:
+        return hold(name)
+    return "again"
+
+
+@job
+def spin(name: str) -> None:
+    """Works without a word, in small steps."""
+    tell(f"{name}:runs")
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@job
+def step_on(name: str) -> None:
+    """Works, and says how far."""
+    tell(f"{name}:runs")
+    for number in range(PATIENCE * 50):
+        progress.update(number / 20)
+        time.sleep(0.02)
+
+
+@job
+def steps(percents: list[float], name: str) -> None:
+    """Tells its progress step by step, each when the test has seen the last."""
+    for percent in percents:
+        progress.update(percent, f"at {percent}")
+        tell(f"{name}:told")
+        hear(f"{name}:seen")
+
+
+@job
+def die(name: str, times: int = 1) -> int:
+    """Its process is killed in the first attempts."""
+    tried = redis.client().incr(redis.key("suite", "count", name))
+    if tried <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return tried
+
+
+@job
+def eat(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1024 * 1024))
+
+
+@job
+def upload(texts: list[str]) -> dict[str, Any]:
+    return {"documents": texts}
+
+
+@job
+def vectorize(upload_id: str) -> dict[str, Any]:
+    from apps.jobs.models import Job
+
+    documents = Job.objects.get(pk=upload_id).result["documents"]
+    return {"vectors": {text: sorted(set(text.split())) for text in documents}}
+
+
+@job
+def query(vectorize_id: str, word: str) -> dict[str, Any]:
+    from apps.jobs.models import Job
+
+    vectors = Job.objects.get(pk=vectorize_id).result["vectors"]
+    return {"sources": [text for text, words in vectors.items() if word in words]}
