@@ -53,6 +53,7 @@ VARIABLES = (
     Variable(name="TEXT_EMBEDDER", default="apps.workflows.context.embedding_hashing.HashingEmbedder", meaning="class that embeds texts"),
     Variable(name="TASK_PROCESSORS", default="", meaning="modules with the TaskProcessors that workers may run, with commas"),
     Variable(name="JOBS_BACKEND", default="celery", meaning="what carries jobs to their workers: celery, rq, dramatiq, or memory (tests)"),
+    Variable(name="RQ_KEY_PREFIX", default="(REDIS_PREFIX):rq", meaning="prefix of the Redis keys of jobs on RQ"),
     Variable(name="JOBS_QUEUES", default="", meaning="further queues of jobs: name, name:seconds or name:seconds:megabytes, with commas"),
     Variable(name="JOBS_LEASE_S", default="30", meaning="seconds after which a silent worker of a job is held to be dead"),
     Variable(name="JOBS_GRACE_S", default="5", meaning="seconds a job has to end after its time limit or a cancel, before it is killed"),

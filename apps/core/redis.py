@@ -52,9 +52,18 @@ def client() -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
+@lru_cache(maxsize=1)
+def raw() -> redis.Redis:
+    """The same server in bytes, for libraries that bring keys and waits of their own (RQ, Dramatiq)."""
+    return redis.Redis.from_url(
+        settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=5, socket_keepalive=True, health_check_interval=30
+    )
+
+
 def reset() -> None:
-    """Forget the client (after a fork, or when a test moves to another server)."""
+    """Forget the clients (after a fork, or when a test moves to another server)."""
     client.cache_clear()
+    raw.cache_clear()
 
 
 def key(*parts: str) -> str:

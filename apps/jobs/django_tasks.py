@@ -23,7 +23,7 @@ from apps.jobs.events import JobsMoved
 from apps.jobs.manager import JobManager
 from apps.jobs.models import Job, JobEvent
 from apps.jobs.options import JobOptions
-from apps.jobs.states import ENDED, JobStatus
+from apps.jobs.states import JobStatus
 
 try:
     from django.tasks import base, exceptions, signals  # Django 6
@@ -53,13 +53,18 @@ LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskMark(marks.JobMark):
+    task: JobTask
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobTask(base.Task):
     """A task that workers may run: what `@task` makes of a function when this backend is its own."""
 
     @property
-    def as_job(self) -> marks.JobMark:
-        is_async = iscoroutinefunction(self.func)
-        return marks.JobMark(options=self.get_backend().job_options(self), body=_body(self), is_async=is_async)
+    def as_job(self) -> TaskMark:
+        options = self.get_backend().job_options(self)
+        return TaskMark(options=options, body=_body(self), is_async=iscoroutinefunction(self.func), task=self)
 
 
 class JobsBackend(BaseTaskBackend):
@@ -92,7 +97,7 @@ class JobsBackend(BaseTaskBackend):
         args, kwargs = base.normalize_json(args), base.normalize_json(kwargs)
         call = JobCall(target=f"{task.func.__module__}:{task.func.__qualname__}", name=task.name, args=args, kwargs=kwargs)
         job = self._manager.enqueue(call, self.job_options(task), ANYBODY, now=clock.now()).job
-        result = self._result(Job.objects.get(pk=job.id), task)
+        result = self.result(Job.objects.get(pk=job.id), task)
         signals.task_enqueued.send(type(self), task_result=result)
         return result
 
@@ -100,9 +105,9 @@ class JobsBackend(BaseTaskBackend):
         row = Job.objects.filter(pk=result_id).first()
         if row is None or row.status not in STATUSES or (task := _task(row)) is None:
             raise exceptions.TaskResultDoesNotExist(result_id)
-        return self._result(row, task)
+        return self.result(row, task)
 
-    def _result(self, row: Job, task: base.Task) -> base.TaskResult:
+    def result(self, row: Job, task: base.Task) -> base.TaskResult:
         starts = list(JobEvent.objects.filter(job_id=row.id, new=JobStatus.STARTED).order_by("id").values_list("at", flat=True))
         result = base.TaskResult(
             task=task,
@@ -126,11 +131,41 @@ class JobsBackend(BaseTaskBackend):
 def _task(row: Job) -> JobTask | None:
     """The task that a row runs, as `@task` declared it; None when it runs something else."""
     try:
-        found = marks.resolve(row.target)
+        mark = marks.resolve(row.target).mark
     except marks.UnknownTarget:
         return None
-    task = getattr(found.mark, "task", None)
-    return task if isinstance(task, JobTask) else None
+    return mark.task if isinstance(mark, TaskMark) else None
+
+
+_in_hand: dict[str, JobTask] = {}
+"""Tasks that this process runs, by job: `task_finished` is sent for them when their rows have ended."""
+
+
+def _body(task: JobTask) -> Callable[..., Any]:
+    """The task's function, with its context and signals. It runs outside of an event loop; what an async function gives does not."""
+
+    @wraps(task.func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        job_id = progress.current().job_id
+        backend = task.get_backend()
+        result = backend.result(Job.objects.get(pk=job_id), task)
+        _in_hand[job_id] = task
+        signals.task_started.send(type(backend), task_result=result)
+        return task.func(base.TaskContext(task_result=result), *args, **kwargs) if task.takes_context else task.func(*args, **kwargs)
+
+    return call
+
+
+def moved(news: JobsMoved) -> None:
+    for move in news.moves:
+        if move.job_id in _in_hand and move.new != JobStatus.STARTED:
+            task = _in_hand.pop(move.job_id)
+            if move.new in (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED):
+                backend = task.get_backend()
+                signals.task_finished.send(type(backend), task_result=backend.result(Job.objects.get(pk=move.job_id), task))
+
+
+events.subscribe(JobsMoved, moved)
 
 
 def _error(row: Job) -> base.TaskError:

@@ -94,7 +94,7 @@ def _attempt(job: Job, *, alone: bool) -> None:
             fail(job, Reason.TIMEOUT.value, sentence(job, Reason.TIMEOUT), running=running)
         except MemoryError:
             fail(job, Reason.OUT_OF_MEMORY.value, sentence(job, Reason.OUT_OF_MEMORY), running=running)
-        except Exception as error:  # whatever the method raised is the end of the attempt
+        except (Exception, SystemExit) as error:  # whatever the method raised is the end of the attempt
             log.info("job.raised", extra={"error": type(error).__name__})
             final = getattr(error, "status", 500) in (401, 403, 404) or isinstance(error, results.NotJson)
             trace = results.trace(error)

@@ -14,6 +14,9 @@ ALLOWED_HOSTS = env.csv("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1],testserver")
 
 REDIS_URL = env.server_url("REDIS_URL", "redis", "redis://127.0.0.1:6379/0")
 REDIS_PREFIX = env.text("REDIS_PREFIX", "jp")
+# RQ looks at the environment when it is first imported: it must meet the same keys in every process.
+env.set_default("RQ_KEY_PREFIX", f"{REDIS_PREFIX}:rq")
+RQ_KEY_PREFIX = env.text("RQ_KEY_PREFIX")
 NATS_PUBLIC_URL = env.text("NATS_PUBLIC_URL")
 NATS_URL = env.server_url("NATS_URL", "nats", "nats://127.0.0.1:4222")
 NATS_REPLICAS = env.number("NATS_REPLICAS", 1)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.conf import settings
-
-from apps.core import redis
-from apps.jobs.backends.base import Traits, Wake, band
-from apps.jobs.backends.lanes import SUFFIXES, lane, lanes
 from dramatiq import Broker, Message
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.encoder import JSONEncoder
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import get_encoder
+
+from apps.core import redis
+from apps.jobs.backends.base import Traits, Wake, band
+from apps.jobs.backends.lanes import SUFFIXES, lane, lanes
 
 
 def own_broker() -> RedisBroker:
@@ -33,9 +33,9 @@ class DramatiqBackend:
     name = "dramatiq"
     traits = Traits(
         priority="three lanes a queue (high, normal, low), asked for work side by side; first come, first served in each",
-        hard_kill="nobody: the job ends as failed, its thread when it comes back to Python",
-        worker_death="upkeep, by the lease",
-        concurrency="threads of a process",
+        hard_kill="the job's own process, when its grace is over; with threads nobody, until the job comes back to Python",
+        worker_death="its parent, at once; upkeep, by the lease, when both die and with Dramatiq's own command line",
+        concurrency="processes; with Dramatiq's own command line threads too",
         wire="JSON, in Dramatiq's own keys below `<REDIS_PREFIX>:dramatiq:`",
         results="the row; Dramatiq keeps none",
         extra="dramatiq",

@@ -1,14 +1,16 @@
 # ruff: noqa: E402  (Django is loaded between the imports)
-"""Workers of jobs on Dramatiq: threads of one process.
+"""Workers of jobs on Dramatiq.
 
     manage.py worker jobs --backend dramatiq
     DJANGO_SETTINGS_MODULE=jobplatform.settings dramatiq apps.jobs.backends.dramatiq_worker --processes 2 --threads 4
 
-Importing this module declares the queues and the actors, which is what Dramatiq's own command line wants.
+The first has processes of one thread each, and replaces those that die. Dramatiq's own command line, which reads queues and
+actors from this module, has threads, and ends when one of its processes does.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -22,55 +24,73 @@ if not apps.ready:  # Dramatiq's own command line: nobody has loaded Django yet
     django.setup()
 
 import dramatiq
-from django.db import close_old_connections
+from django.db import DatabaseError
+from dramatiq.middleware import Middleware
 
 from apps.core import readiness
 from apps.jobs import queues, runner
 from apps.jobs.backends.base import BANDS
 from apps.jobs.backends.dramatiq import actor_name, own_broker
 from apps.jobs.backends.lanes import lanes
+from apps.jobs.backends.processes import ended_with, keep
+from apps.jobs.models import Job
+from apps.jobs.states import JobStatus
+
+log = logging.getLogger(__name__)
 
 STOP_MS = 20_000
-"""How long the jobs of a worker that is told to stop may go on; what is cut off is made again, or fails, when its lease lapses."""
+"""How long the jobs of a worker that is told to stop may go on. What is cut off is lost to its lease."""
 
-broker = own_broker()
-dramatiq.set_broker(broker)
+_alone = False
+"""This process has one thread for jobs: it may be killed for the sake of one."""
+
+
+class Ready(Middleware):
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        readiness.mark_ready()
 
 
 def run(job_id: str, attempt: int) -> None:
-    close_old_connections()
-    try:
-        runner.run(job_id, attempt, worker=f"dramatiq:{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}")
-    finally:
-        close_old_connections()
+    worker = f"{_name(os.getpid())}{threading.get_native_id()}"
+    runner.run(job_id, attempt, worker=worker, alone=_alone)
 
 
+def _name(pid: int) -> str:
+    return f"dramatiq:{socket.gethostname()}:{pid}:"
+
+
+broker = own_broker()
+broker.add_middleware(Ready())
+dramatiq.set_broker(broker)
 for order, band in enumerate(BANDS):
     dramatiq.actor(run, actor_name=actor_name(band), priority=order, broker=broker)
-for queue in lanes(queues.known()):
-    broker.declare_queue(queue)
+for name in lanes(queues.known()):
+    broker.declare_queue(name)
 
 
-def serve(queues: Sequence[str], *, processes: int = 1) -> None:
-    """Work until told to stop (SIGTERM or Ctrl-C): one thread in each of so many processes, which are replaced when they die."""
-    children: dict[int, float] = {}
+def serve(names: Sequence[str], *, processes: int = 1) -> None:
+    """Work until told to stop (SIGTERM or Ctrl-C)."""
+    keep(lambda: _work(names), processes=processes, died=_tell_lost)
+
+
+def _work(names: Sequence[str]) -> None:
+    global _alone
+    _alone = True
     stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Two processes with one broker id would give back each other's messages.
+    broker.broker_id = f"{broker.broker_id}-{os.getpid()}"
+    worker = dramatiq.Worker(broker, queues=set(lanes(names)), worker_threads=1)
+    worker.queue_prefetch = 1  # what waits here another process could take
+    worker.start()
+    stop.wait()
+    worker.stop(timeout=STOP_MS)
 
-    def tell(number: int, _frame: object) -> None:
-        stop.set()
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, tell)
-    while children or not stop.is_set():
-        while len(children) < processes and not stop.is_set():
-            connections.close_all()
-            if (pid := os.fork()) == 0:
-                _work(queues)
-            children[pid] = time.monotonic()
-        pid, status = os.wait()
-        if time.monotonic() - children.pop(pid) < SHORT_LIFE_SECONDS:
-            stop.wait(SHORT_LIFE_SECONDS)
-        if status:
-            _tell_lost(pid, status)
+def _tell_lost(pid: int, status: int) -> None:
+    """Its jobs need not wait for their leases to lapse."""
+    try:
+        for job_id, attempt in Job.objects.filter(status=JobStatus.STARTED, worker__startswith=_name(pid)).values_list("id", "attempt"):
+            runner.lost(job_id, attempt, detail=ended_with(status))
+    except DatabaseError as error:
+        log.warning("jobs.loss_not_told", extra={"error": str(error)})

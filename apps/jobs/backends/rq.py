@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-
-from apps.core import redis
-from apps.jobs.backends.base import Traits, Wake
-from apps.jobs.backends.lanes import lane, lanes
 from rq import Queue, defaults
 from rq.command import send_command
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
+
+from apps.core import redis
+from apps.jobs.backends.base import Traits, Wake
+from apps.jobs.backends.lanes import lane, lanes
 
 CALLS = "apps.jobs.runner.run"
 """What our RQ jobs say they call, for people who look at them. Our workers do not ask."""
@@ -54,7 +54,7 @@ class RqBackend:
         priority="three lanes a queue (high, normal, low); first come, first served in each",
         hard_kill="the job's own process, when its grace is over; then the worker",
         worker_death="the worker, at once, when the process of the job dies; upkeep, by the lease, when the worker does too",
-        concurrency="a process for each job, forked for it; one job a worker at a time",
+        concurrency="a process for each job, forked for it",
         wire="JSON, in RQ's own keys below `<REDIS_PREFIX>:rq:`",
         results="the row; RQ keeps none",
         extra="rq",

@@ -11,7 +11,6 @@ Both take jobs of ours only. Whatever else somebody writes into their queues is 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -24,15 +23,16 @@ if not apps.ready:  # RQ's own command line: nobody has loaded Django yet
 
 from django.conf import settings
 from django.db import DatabaseError, connections
-
-from apps.core import readiness, redis
-from apps.jobs import runner
-from apps.jobs.backends.lanes import lanes
-from apps.jobs.backends.rq import Carrier
 from rq import Queue, Worker
 from rq.command import parse_payload
 from rq.job import Job
 from rq.serializers import JSONSerializer
+
+from apps.core import readiness, redis
+from apps.jobs import runner
+from apps.jobs.backends.lanes import lanes
+from apps.jobs.backends.processes import ended_with, keep
+from apps.jobs.backends.rq import Carrier
 
 log = logging.getLogger(__name__)
 
@@ -102,16 +102,15 @@ class JobsWorker(Worker):
 
 
 def _tell_lost(job: Job, status: int) -> None:
-    how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.waitstatus_to_exitcode(status)}"
     try:
         job_id, attempt = job.wake()
-        runner.lost(job_id, attempt, detail=f"its process ended with {how}")
+        runner.lost(job_id, attempt, detail=ended_with(status))
     except ValueError:
         log.warning("jobs.rq_refused", extra={"rq_job": job.id})
     except DatabaseError as error:  # upkeep finds it when its lease lapses
         log.warning("jobs.loss_not_told", extra={"rq_job": job.id, "error": str(error)})
 
 
-def serve(queues: Sequence[str], *, name: str | None = None) -> None:
-    """Work until told to stop: a first SIGTERM or Ctrl-C lets the present job end, a second does not."""
-    JobsWorker(queues, name, connection=redis.raw()).work(logging_level="WARNING")
+def serve(names: Sequence[str], *, processes: int = 1) -> None:
+    """Work until told to stop: a first SIGTERM or Ctrl-C lets the present jobs end, a second does not."""
+    keep(lambda: JobsWorker(names, connection=redis.raw()).work(logging_level="WARNING"), processes=processes)

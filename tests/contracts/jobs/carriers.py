@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from django.conf import settings
 
 from apps.core import clock
 from apps.jobs import upkeep
+from apps.jobs.backends.lanes import lanes
 from apps.jobs.calls import ANYBODY, JobCall, JobView, Owner
 from apps.jobs.manager import JobManager
 from apps.jobs.models import JobEvent
 from apps.jobs.options import JobOptions
-from apps.jobs.backends.lanes import lanes
 from jobplatform.env import BASE_DIR
 from tests.processes import wait_until
 from tests.services import Server
@@ -52,12 +52,12 @@ class Carrier:
     def look(self, job_id: str) -> JobView:
         return self.manager.status(job_id, ANYBODY)
 
-    def ended(self, job_id: str, *, tend: bool = False, ahead: float = 0) -> JobView:
-        """The job, once it has ended. `tend`: upkeep runs meanwhile, `ahead` seconds into the future."""
+    def ended(self, job_id: str, *, tend: bool = False) -> JobView:
+        """The job, once it has ended. `tend`: upkeep runs meanwhile."""
 
         def look() -> JobView | None:
             if tend:
-                upkeep.tend_jobs(now=clock.now() + timedelta(seconds=ahead))
+                upkeep.tend_jobs(now=clock.now())
             view = self.manager.wait(job_id, 0.1 if tend else 1)
             return view if view.has_ended else None
 
@@ -93,6 +93,8 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL for all of it at once."""
+        if not self.server.alive:
+            return
         family = [psutil.Process(self.server.process.pid)]
         family += family[0].children(recursive=True)
         for process in family:
@@ -115,6 +117,10 @@ def commands(name: str, redis_url: str) -> dict[str, list[str]]:
         "rq": [f"{scripts}/rq", "worker", "--url", redis_url, "--worker-class", "apps.jobs.backends.rq_worker.JobsWorker", THEIRS],
         "dramatiq": [f"{scripts}/dramatiq", "apps.jobs.backends.dramatiq_worker", "-p", "1", "-t", "1", "-Q", *lanes([THEIRS])],
     }
+    if name in ("rq", "dramatiq"):
+        import sys as _s
+        ex = f"import django; django.setup(); from apps.jobs.backends import {name}_worker as w; w.serve(['{OURS}'], processes=2)"
+        return {OURS: [_s.executable, "-c", ex], THEIRS: theirs[name]}
     return {OURS: manage("worker", "jobs", "--backend", name, "--queues", OURS, "--concurrency", "2"), THEIRS: theirs[name]}
 
 

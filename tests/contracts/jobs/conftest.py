@@ -1,4 +1,4 @@
-"""`carrier`: each backend in turn, with workers that live as long as its tests. Nothing is emptied between them: every job is new."""
+"""`carrier`: each backend in turn, with workers that live as long as its tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from apps.core import redis as door
 from apps.jobs import backends
 from apps.jobs.backends.memory import MemoryBackend
 from apps.jobs.manager import JobManager
-from apps.jobs.models import Job, JobDependency, JobEvent
 from tests import services
 from tests.contracts.jobs import carriers
 
@@ -21,7 +20,7 @@ BACKENDS = ["celery", "rq", "dramatiq", "memory"]
 
 @pytest.fixture(scope="session")
 def jobs_redis(tmp_path_factory) -> Iterator[str]:
-    """A server of their own: others empty theirs."""
+    """A server of their own: other tests empty theirs."""
     server = services.valkey_server(tmp_path_factory.mktemp("jobs-valkey"))
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
@@ -29,33 +28,31 @@ def jobs_redis(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def carrier(request, jobs_redis, django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[carriers.Carrier]:
+def carrier(request, jobs_redis, django_db_setup, tmp_path_factory) -> Iterator[carriers.Carrier]:
     name = request.param
-    place = tmp_path_factory.mktemp(name)
-    with django_db_blocker.unblock(), ExitStack() as ending, pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as ending, pytest.MonkeyPatch.context() as patch:
         from django.conf import settings
 
         for setting, value in {"REDIS_URL": jobs_redis, "JOBS_LEASE_S": carriers.LEASE_S, "JOBS_GRACE_S": carriers.GRACE_S}.items():
             patch.setattr(settings, setting, value)
-        door.reset()
-        ending.callback(door.reset)
-        ending.callback(_forget)
+        for forget in (door.reset, lambda: backends.adopt(None, name)):
+            forget()
+            ending.callback(forget)
         if name == "memory":
             backend = MemoryBackend(threads=3)
+            backends.adopt(backend)
             ending.callback(backend.close)
-            yield carriers.Carrier(name, JobManager(backend))
+            yield carriers.Carrier(name, JobManager(name))
             return
-        backends.named.cache_clear()
-        ending.callback(backends.named.cache_clear)
-        found = carriers.Carrier(name, JobManager(name), carriers.workers(name, jobs_redis, connections["default"].settings_dict["NAME"], place))
+        database = connections["default"].settings_dict["NAME"]
+        found = carriers.Carrier(name, JobManager(name), carriers.workers(name, jobs_redis, database, tmp_path_factory.mktemp(name)))
         for worker in found.workers.values():
-            ending.callback(worker.server.stop)
+            ending.callback(worker.kill)
             worker.begin()
         for worker in found.workers.values():
             worker.wait_ready()
         yield found
-
-
-def _forget() -> None:
-    for model in (JobDependency, JobEvent, Job):
-        model.objects.all().delete()
+        for worker in found.workers.values():
+            worker.server.process.terminate()
+        # Told to stop with nothing to do, they do so at once.
+        assert found.workers[carriers.OURS].server.process.wait(20) == 0, found.workers[carriers.OURS].server.output()

@@ -35,10 +35,11 @@ def tell(name: str, value: str = "1") -> None:
 
 def hear(name: str) -> str:
     """Wait until somebody tells it."""
-    heard = redis.client().blpop([told(name)], timeout=PATIENCE)
-    if heard is None:
-        raise AssertionError(f"nobody said {name}")
-    return heard[1]
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if heard := redis.client().blpop([told(name)], timeout=1):
+            return heard[1]
+    raise AssertionError(f"nobody said {name}")
 
 
 @job

@@ -1,0 +1,74 @@
+"""Several worker processes that are one: each is replaced when it dies, all stop together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import connections
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SHORT_LIFE_SECONDS = 2.0
+"""One that dies sooner is replaced with a pause."""
+
+
+def keep(work: Callable[[], None], *, processes: int, died: Callable[[int, int], None] | None = None) -> None:
+    """Run `work` in so many forked processes until told to stop (SIGTERM or Ctrl-C; a second one is passed on too). `work` handles
+    SIGTERM itself, and returns then. `died` hears the process id and wait status of one that ended in another way."""
+    born: dict[int, float] = {}
+    stop = threading.Event()
+
+    def tell(_signal: int, _frame: object) -> None:
+        stop.set()
+        for pid in born:
+            os.kill(pid, signal.SIGTERM)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, tell)
+    while born or not stop.is_set():
+        while len(born) < processes and not stop.is_set():
+            # It is known here, and can be told to stop, before either of us is.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            born[_fork(work)] = time.monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        pid, status = os.wait()
+        if stop.is_set():
+            born.pop(pid)
+            continue
+        if time.monotonic() - born.pop(pid) < SHORT_LIFE_SECONDS:
+            stop.wait(SHORT_LIFE_SECONDS)
+        if died is not None:
+            died(pid, status)
+
+
+def _fork(work: Callable[[], None]) -> int:
+    # No connection to the database crosses the fork: two processes would talk on one.
+    connections.close_all()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            # Ctrl-C comes to all of a terminal's processes: the parent tells its children.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            work()
+            status = 0
+        except Exception:  # the boundary of the process
+            log.exception("jobs.worker_failed")
+        finally:
+            os._exit(status)
+    return pid
+
+
+def ended_with(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"its process ended with {f'signal {-code}' if code < 0 else f'status {code}'}"
