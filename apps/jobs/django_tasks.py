@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -144,7 +144,6 @@ _in_hand: dict[str, JobTask] = {}
 def _body(task: JobTask) -> Callable[..., Any]:
     """The task's function, with its context and signals. It runs outside of an event loop; what an async function gives does not."""
 
-    @wraps(task.func)
     def call(*args: Any, **kwargs: Any) -> Any:
         job_id = progress.current().job_id
         backend = task.get_backend()

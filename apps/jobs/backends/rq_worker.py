@@ -29,10 +29,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from apps.core import readiness, redis
-from apps.jobs import runner
+from apps.jobs import marks, runner
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
 from apps.jobs.backends.rq import Carrier
+from apps.jobs.models import Job as Row
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class JobsWorker(Worker):
             self._kill_after(settings.JOBS_GRACE_S)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
+        _preload(job)
         # No connection to the database crosses the fork: two processes would talk on one.
         connections.close_all()
         super().execute_job(job, queue)
@@ -99,6 +101,16 @@ class JobsWorker(Worker):
     def _kill(self, pid: int) -> None:
         if pid == self.horse_pid:
             self.kill_horse()
+
+
+def _preload(job: Job) -> None:
+    """What the job needs is imported here, once, not in each process that runs one."""
+    try:
+        target = Row.objects.filter(pk=job.wake()[0]).values_list("target", flat=True).first()
+        if target:
+            marks.resolve(target)
+    except Exception as error:  # the boundary to the code of jobs; its own process says what is wrong
+        log.debug("jobs.not_preloaded", extra={"rq_job": job.id, "error": str(error)})
 
 
 def _tell_lost(job: Job, status: int) -> None:
