@@ -48,8 +48,9 @@ STATUSES = {
 RAISED = {"timeout": TimeoutError, "out_of_memory": MemoryError, "result_not_json": TypeError, "forbidden": PermissionError}
 """What stands for a failure that no exception of the task's own explains; of the others, RuntimeError."""
 
-LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
-"""In a traceback, only the exceptions' own lines start at the margin with a name and a colon."""
+HEADER = "Traceback (most recent call last):\n"
+AT_THE_MARGIN = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
+"""After a header, the first line that is not indented begins with the name of the exception."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +171,6 @@ events.subscribe(JobsMoved, moved)
 def _error(row: Job) -> base.TaskError:
     """Of the last attempt. What the task did not raise itself (a timeout, a lost worker) has no traceback: the sentence stands for it."""
     raised = RAISED.get(row.error_code)
-    names = LAST_LINE.findall(row.traceback.rpartition("\n  ")[2]) if row.traceback and raised is None else []
-    path = names[-1] if names else (raised or RuntimeError).__name__
+    named = AT_THE_MARGIN.search(row.traceback.rpartition(HEADER)[2]) if raised is None else None
+    path = named[1] if named else (raised or RuntimeError).__name__
     return base.TaskError(exception_class_path=path if "." in path else f"builtins.{path}", traceback=row.traceback or f"{row.error}\n")
