@@ -183,14 +183,18 @@ def test_a_wrong_option_is_said_at_start(settings):
 
 def test_its_signals_are_sent(tasks, memory):
     heard = []
+
+    def hear(sender, task_result, **_):
+        heard.append((sender, task_result.id, task_result.status))
+
     for signal in (task_enqueued, task_started, task_finished):
-        signal.connect(lambda sender, task_result, **_: heard.append((sender, task_result.id, task_result.status)), weak=False, dispatch_uid="t")
+        signal.connect(hear)
     try:
         good, bad = tasks.meaning_of_life.enqueue(), tasks.fails.enqueue()
         memory.run_all()
     finally:
         for signal in (task_enqueued, task_started, task_finished):
-            signal.disconnect(dispatch_uid="t")
+            signal.disconnect(hear)
     ready, running = TaskResultStatus.READY, TaskResultStatus.RUNNING
     assert {sender for sender, _, _ in heard} == {JobsBackend}
     assert [status for _, id_, status in heard if id_ == good.id] == [ready, running, TaskResultStatus.SUCCESSFUL]
