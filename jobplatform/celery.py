@@ -14,6 +14,7 @@ from jobplatform import env
 from jobplatform.queues import (
     CATCH_UP_EVIDENCE_SECONDS,
     FORGET_WEBHOOKS_SECONDS,
+    JOB_QUEUES,
     QUEUES,
     RECONCILE_SECONDS,
     REORDER_SECONDS,
@@ -21,6 +22,7 @@ from jobplatform.queues import (
     SWEEP_SECONDS,
     TELL_REVOKED_SECONDS,
     TEND_AGENTS_SECONDS,
+    TEND_JOBS_SECONDS,
     TEND_SESSIONS_SECONDS,
     WEBHOOKS_SECONDS,
     QueueName,
@@ -47,10 +49,13 @@ class Broker(AMQP):
 app = Celery("jobplatform", amqp=Broker)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
-    task_queues=[KombuQueue(name) for queue in QUEUES for name in queue.names],
+    task_queues=[
+        *(KombuQueue(name) for queue in QUEUES for name in queue.names),
+        *(KombuQueue(queue.name, max_priority=9) for queue in JOB_QUEUES),
+    ],
     task_default_queue=QueueName.UPKEEP,
     task_routes={f"{name}.*": {"queue": name} for queue in QUEUES for name in queue.names},
-    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks", "workers.backtests", "workers.workflows"],
+    imports=["workers.dispatch", "workers.upkeep", "workers.webhooks", "workers.backtests", "workers.workflows", "workers.jobs"],
     # JSON only: a message from a shared broker is data, never code.
     task_serializer="json",
     result_serializer="json",
@@ -84,6 +89,7 @@ app.conf.update(
             "schedule": TEND_SESSIONS_SECONDS,
             "options": {"expire_seconds": int(TEND_SESSIONS_SECONDS)},
         },
+        "jobs": {"task": Work.TEND_JOBS, "schedule": TEND_JOBS_SECONDS, "options": {"expire_seconds": 3}},
         "evidence": {
             "task": Work.CATCH_UP_EVIDENCE,
             "schedule": CATCH_UP_EVIDENCE_SECONDS,

@@ -19,10 +19,12 @@ class Queue:
     meaning: str
     also: tuple[str, ...] = ()
     """Queues that the same workers take from in turn, so that a crowd in one does not hold up the other."""
+    jobs: str = ""
+    """The group of job queues that they take from (`apps.jobs.queues`), instead of one of this name."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.name, *self.also)
+        return () if self.jobs else (self.name, *self.also)
 
 
 class QueueName:
@@ -32,6 +34,8 @@ class QueueName:
     BACKTESTS = "backtests"
     WORKFLOWS = "workflows"
     ITEMS = "items"
+    QUICK_JOBS = "quick-jobs"
+    LONG_JOBS = "long-jobs"
 
 
 class Work:
@@ -55,6 +59,9 @@ class Work:
     FINISH = "workflows.finish"
     ITEMS_ENDED = "workflows.items_ended"
     TEND_SESSIONS = "upkeep.tend_sessions"
+    RUN_JOB = "jobs.run"
+    KILL_JOB = "jobs_kill"
+    TEND_JOBS = "upkeep.tend_jobs"
 
 
 QUEUES = (
@@ -69,6 +76,8 @@ QUEUES = (
         meaning="what comes next in sessions, and chunks of their items: a worker that dies of one is replaced, its lease lapses",
     ),
     Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="recorded decisions, asked again of another version of a script"),
+    Queue(name=QueueName.QUICK_JOBS, jobs="quick", pool="prefork", workers=1, meaning="jobs that people wait for, on quick queues"),
+    Queue(name=QueueName.LONG_JOBS, jobs="long", pool="prefork", workers=1, meaning="jobs that take long, on the other queues"),
 )
 
 SWEEP_SECONDS = 2.0
@@ -81,6 +90,7 @@ RESUME_BACKTESTS_SECONDS = 30.0
 TEND_AGENTS_SECONDS = 3.0
 CATCH_UP_EVIDENCE_SECONDS = 20.0
 TEND_SESSIONS_SECONDS = 3.0
+TEND_JOBS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from celery import shared_task, signals
 from apps.agents import heartbeats
 from apps.core import background, clock, redis
 from apps.dsl import backtest
+from apps.jobs import upkeep as jobs_upkeep
 from apps.messaging import credentials
 from apps.orgs import keys
 from apps.tasks import attempts, reassign
@@ -83,6 +84,12 @@ def tell_revoked(**_newer: object) -> None:
         credentials.settle(keys.revoked_on_nats, now=clock.now())
     except credentials.NotPushed as error:
         log.info("nats.revocations_not_told", extra={"problem": error.facts.get("problem", "")})
+
+
+@shared_task(name=Work.TEND_JOBS, ignore_result=True)
+def tend_jobs(**_newer: object) -> None:
+    """Jobs whose time has come, lost ones, and results whose time is over."""
+    jobs_upkeep.tend_jobs(now=clock.now())
 
 
 @shared_task(name=Work.SCHEDULES, ignore_result=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -51,7 +52,8 @@ class Running:
             self.percent = max(self.percent or 0.0, min(100.0, max(0.0, float(percent))))
             self.message = str(message)[:MESSAGE_LENGTH] if message else self.message
             self._pending = True
-        self.flush()
+        if asyncio._get_running_loop() is None:  # on an event loop nothing may wait for the database: the heart writes it
+            self.flush()
 
     def check(self) -> None:
         """A place where the job may be cancelled. Raises JobCancelled."""

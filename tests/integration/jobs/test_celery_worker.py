@@ -1,0 +1,107 @@
+"""Jobs on a real Celery worker: what its children do, and what becomes of those that die, hang or eat the memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from django.db import connections
+from django_celery_results.models import TaskResult
+
+from apps.core import clock
+from apps.jobs.models import Job
+from tests.integration.jobs import samples
+from tests.processes import wait_until
+
+pytestmark = [
+    pytest.mark.xdist_group("jobs-worker"),
+    pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="the worker shares a file with the test"),
+]
+
+
+def pid_in(file) -> int:
+    return int(wait_until(lambda: file.exists() and file.read_text(), what="the job has begun"))
+
+
+def test_a_job_runs_in_a_child_of_the_worker_and_its_result_is_celerys_too(celery_desk, worker):
+    job = celery_desk.ended(celery_desk.submit(samples.double, 21))
+    assert (job.status, job.result, job.attempt) == ("finished", {"doubled": 42}, 1)
+    assert job.worker.startswith("jobs@") and str(worker.process.pid) not in job.worker
+    mirror = TaskResult.objects.get(task_id=job.id)
+    assert (mirror.status, json.loads(mirror.result)) == ("SUCCESS", {"doubled": 42})
+
+
+def test_an_async_function_runs_and_its_progress_is_kept(celery_desk):
+    job = celery_desk.ended(celery_desk.submit(samples.double_slowly, 21))
+    assert (job.status, job.result, job.progress, job.message) == ("finished", {"doubled": 42}, 50, "half of it")
+
+
+def test_what_a_method_raises_is_its_end(celery_desk):
+    job = celery_desk.ended(celery_desk.submit(samples.fail, "no such page; password=hunter2"))
+    assert (job.status, job.error_code, job.result) == ("failed", "error", None)
+    assert job.error == "ValueError: no such page; password=…"
+    assert "samples.py" in Job.objects.get(pk=job.id).traceback
+    assert TaskResult.objects.get(task_id=job.id).status == "FAILURE"
+
+
+def test_a_killed_child_fails_its_job_at_once_and_the_worker_goes_on(celery_desk, file):
+    job = celery_desk.submit(samples.never, str(file))
+    os.kill(pid_in(file), signal.SIGKILL)
+    job = celery_desk.ended(job)
+    assert (job.status, job.error_code, job.error) == ("failed", "worker_lost", "The worker of the job died.")
+    assert (job.ended_at - job.started_at).total_seconds() < 25, "not by the lease"
+    assert celery_desk.ended(celery_desk.submit(samples.double, 1)).status == "finished"
+
+
+def test_a_killed_child_is_replaced_by_another_attempt_when_the_job_has_one(celery_desk, file):
+    job = celery_desk.submit(samples.die, retries=1, retry_delays=[0])
+    wait_until(lambda: celery_desk.look(job).status == "retrying", what="the first attempt is over")
+    from apps.jobs import upkeep
+
+    upkeep.tend_jobs(now=clock.now())
+    job = celery_desk.ended(job)
+    assert (job.status, job.error_code, job.attempt) == ("failed", "worker_lost", 2)
+
+
+def test_a_job_is_stopped_at_its_time_limit_and_its_child_lives_on(celery_desk, file):
+    job = celery_desk.ended(celery_desk.submit(samples.never, str(file), timeout=0.3))
+    assert (job.status, job.error_code) == ("failed", "timeout")
+    assert job.error == "The job took longer than its time limit of 0.3 s."
+    os.kill(pid_in(file), 0)
+
+
+def test_a_job_that_heeds_no_signal_is_killed_after_the_grace(celery_desk, file):
+    job = celery_desk.ended(celery_desk.submit(samples.deaf, str(file), timeout=0.3))
+    assert (job.status, job.error_code) == ("failed", "timeout")
+    wait_until(lambda: not os.path.exists(f"/proc/{pid_in(file)}"), what="its process is gone")
+
+
+def test_a_loop_in_c_that_holds_the_interpreter_is_killed_by_the_workers_parent(celery_desk, file):
+    job = celery_desk.ended(celery_desk.submit(samples.spin_in_c, str(file), timeout=0.3))
+    assert (job.status, job.error_code) == ("failed", "timeout")
+    wait_until(lambda: not os.path.exists(f"/proc/{pid_in(file)}"), what="its process is gone")
+
+
+def test_a_job_that_eats_the_memory_fails_alone(celery_desk):
+    job = celery_desk.ended(celery_desk.submit(samples.eat, 600, memory_mb=200))
+    assert (job.status, job.error_code) == ("failed", "out_of_memory")
+    assert job.error == "The job needed more memory than its limit of 200 MB."
+    assert celery_desk.ended(celery_desk.submit(samples.eat, 100, memory_mb=200)).status == "finished", "the limit is the job's"
+
+
+def test_a_running_job_is_cancelled_where_it_waits(celery_desk, file):
+    job = celery_desk.submit(samples.never, str(file))
+    pid = pid_in(file)
+    asked = celery_desk.manager.cancel(job.id, celery_desk.owner, now=clock.now())
+    assert asked.status == "started" and asked.cancel_requested_at
+    job = celery_desk.ended(job)
+    assert (job.status, job.error) == ("cancelled", "The job was cancelled.")
+    os.kill(pid, 0)
+    assert TaskResult.objects.get(task_id=job.id).status == "REVOKED"
+
+
+def test_a_job_that_leaves_python_fails(celery_desk):
+    job = celery_desk.ended(celery_desk.submit(samples.leave))
+    assert (job.status, job.error) == ("failed", "SystemExit: 3")
