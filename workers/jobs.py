@@ -35,8 +35,9 @@ class JobRequest(Request):
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        if isinstance(exc_info.exception, WorkerLostError | SystemExit | KeyboardInterrupt):
-            self._lost(Reason.WORKER_LOST, str(exc_info.exception))
+        error = getattr(exc_info.exception, "exc", exc_info.exception)  # billiard wraps it
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            self._lost(Reason.WORKER_LOST, str(error))
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _lost(self, reason: Reason, detail: str) -> None:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from apps.core import bulk, clock, logs
-from apps.jobs import calling, marks, moves, progress, results
+from apps.jobs import moves, progress, results
 from apps.jobs.guard import Guard
 from apps.jobs.heart import heart
 from apps.jobs.interrupts import JobCancelled, JobLost, JobTimedOut
@@ -102,6 +102,9 @@ def _attempt(job: Job, *, alone: bool) -> None:
 
 
 def _call(job: Job) -> tuple[Any, int | None]:
+    # Not at the top: upkeep ends jobs too, and has no use for the frameworks.
+    from apps.jobs import calling, marks
+
     found = marks.resolve(job.target)
     prepared = calling.prepare(found, request=job.request, arguments=job.arguments)
     value = prepared.run()
