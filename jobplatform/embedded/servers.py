@@ -25,7 +25,7 @@ WEB_KILL_SECONDS = 3
 STOP_ORDER = (
     ("web", "nursery"),
     ("beat", "dispatch", "webhooks"),
-    ("listener", "upkeep", "backtests", "workflows", "flower"),
+    ("listener", "upkeep", "backtests", "workflows", "quick-jobs", "long-jobs", "flower"),
     ("nats",),
     ("redis",),
 )

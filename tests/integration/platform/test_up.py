@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("up")]
 
 CHILDREN = {
     "redis", "nats", "nursery", "web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2",
-    "listener", "beat", "flower",
+    "quick-jobs-1", "long-jobs-1", "listener", "beat", "flower",
 }  # fmt: skip
-WEB_ONLY = ("--without", "dispatch,upkeep,webhooks,backtests,workflows,listener,beat,flower")
+WEB_ONLY = ("--without", "dispatch,upkeep,webhooks,backtests,workflows,quick-jobs,long-jobs,listener,beat,flower")
 
 
 def gone(pid: int) -> bool:

@@ -37,6 +37,7 @@ def test_servers_come_first_then_the_databases_then_those_who_use_them(plan):
     children = {child.name: child for child in servers.children(plan)}
     assert list(children)[:4] == ["redis", "nats", "nursery", "setup"]
     workers = {"dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "workflows-1", "workflows-2"}
+    workers |= {"quick-jobs-1", "long-jobs-1"}
     assert set(children) == {"redis", "nats", "nursery", "setup", "flower", "web", "listener", "beat"} | workers
     for name in ("web", "dispatch-1", "dispatch-2", "upkeep-1", "webhooks-1", "backtests-1", "listener", "beat"):
         assert children[name].after == ("redis", "nats", "nursery", "setup")
@@ -67,7 +68,8 @@ def test_every_queue_has_workers(plan):
 
 
 def test_parts_can_be_left_out(plan):
-    assert names(replace(plan, without=frozenset({"flower", "beat", "listener", "upkeep", "webhooks", "backtests", "workflows"}))) == [
+    others = {queue.name for queue in QUEUES} - {"dispatch"}
+    assert names(replace(plan, without=frozenset({"flower", "beat", "listener"} | others))) == [
         "redis", "nats", "nursery", "setup", "web", "dispatch-1", "dispatch-2",
     ]  # fmt: skip
 
