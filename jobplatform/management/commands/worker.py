@@ -40,7 +40,7 @@ class Command(BaseCommand):
             case "rq":
                 from apps.jobs.backends import rq_worker
 
-                rq_worker.serve(names, name=name)
+                rq_worker.serve(names, processes=concurrency)
             case "dramatiq":
                 from apps.jobs.backends import dramatiq_worker
 
