@@ -40,7 +40,7 @@ def fanout(options: argparse.Namespace, raw_workers: RawWorkers) -> dict[str, An
                     if size <= options.raw_fan_max:
                         theirs.append(yardstick.fan(size))
                 lines.append(_line(size, ours, theirs))
-            memory = {**_memory(stage), "raw Celery": sum(_rss(pid) for pid in raw.values())}
+            memory = {**_memory(stage), "raw Celery": sum(_megabytes(pid) for pid in raw.values())}
     return {"workers": 2, "fans": lines, "memory_mb": memory}
 
 
@@ -103,10 +103,12 @@ def _memory(stage: Stage) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, pid in stage.stack["pids"].items():
         if name != "setup" and psutil.pid_exists(pid):
-            found[kind_of(name)] = max(found.get(kind_of(name), 0.0), _rss(pid))
+            found[kind_of(name)] = max(found.get(kind_of(name), 0.0), _megabytes(pid))
     return found
 
 
-def _rss(pid: int) -> float:
+def _megabytes(pid: int) -> float:
+    """Of a process and its children; where the system tells, what several share is divided among them."""
     process = psutil.Process(pid)
-    return round(sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6, 1)
+    family = [process, *process.children(recursive=True)]
+    return round(sum(getattr(full := one.memory_full_info(), "pss", full.rss) for one in family) / 1e6, 1)

@@ -104,6 +104,7 @@ class Stage:
         path = os.pathsep.join([str(ROOT / "sdk"), str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
         self.environment = {**kept, **(variables or {}), "JOBPLATFORM_DATA": str(data), "PYTHONPATH": path}
         self.platform: Process | None = None
+        self._asker: subprocess.Popen[str] | None = None
         self.agents: list[Process] = []
         self.stack: dict[str, Any] = {}
 
@@ -120,13 +121,26 @@ class Stage:
 
     def ask(self, module: str, wishes: Any, **variables: str) -> Any:
         """Run a module beside the platform: JSON in, JSON out. Raises Broken with what it printed."""
-        environment = {**self.environment, **variables}
-        done = subprocess.run(
-            [sys.executable, "-m", module], cwd=ROOT, env=environment, input=json.dumps(wishes), capture_output=True, text=True
-        )
-        if done.returncode:
-            raise Broken(f"{module} failed:\n{done.stderr.strip()}")
-        return json.loads(done.stdout.splitlines()[-1])
+        question = json.dumps({"module": module, "wishes": wishes}) + "\n"
+        if variables:
+            asker = self._new_asker(**variables)
+            answer, _ = asker.communicate(question)
+        else:
+            if self._asker is None:
+                self._asker = self._new_asker()
+            self._asker.stdin.write(question)
+            self._asker.stdin.flush()
+            answer = self._asker.stdout.readline()
+        done = json.loads(answer) if answer else {"status": -1, "error": "it ended before it answered"}
+        if done["status"]:
+            raise Broken(f"{module} failed:\n{done['error'].strip()}")
+        return json.loads(done["said"].splitlines()[-1])
+
+    def _new_asker(self, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "demo.asker"], cwd=ROOT, env={**self.environment, **variables}, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_end_with_parent if _libc else None,  # noqa: PLW1509
+        )  # fmt: skip
 
     def start_agent(self, module: str, **variables: str) -> Process:
         agent = Process(f"the agent {module.rpartition('.')[2]}", [sys.executable, "-m", module], {**self.environment, **variables})
@@ -140,6 +154,11 @@ class Stage:
 
     def clear(self) -> None:
         """Agents first, so that they say goodbye; then the platform. May be called twice, and at any moment."""
+        if self._asker:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._asker.pid, signal.SIGKILL)
+            self._asker.communicate()
+            self._asker = None
         for agent in self.agents:
             agent.ask_to_stop()
         for agent in self.agents:

@@ -44,8 +44,12 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     from django.apps import apps
     from django.db import connections
     from django.db.models.signals import post_migrate
+    from django.test import TransactionTestCase
 
+    from tests.emptying import empty
     from tests.processes import worker_id
+
+    TransactionTestCase._fixture_teardown = empty
 
     # Tests empty tables between them, which the guard of the audit trail would refuse; its own test puts it back.
     post_migrate.disconnect(sender=apps.get_app_config("orgs"), dispatch_uid="audit-guard")

@@ -7,6 +7,7 @@ nobody listens until a fixture (`redis`, `nats`) starts a real server.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 
 from tests.services import mongodb_server
+
+# A suite's modules and tests stay until it ends: looking for garbage among them again and again is a tenth of its time.
+gc.set_threshold(50_000, 20, 20)
 
 OWN = ("REDIS_URL", "NATS_URL", "DATABASE_URL", "TASKS_DATABASE_URL", "CELERY_BROKER_URL", "REDIS_PREFIX", "ALLOWED_HOSTS", "DEBUG")
 
@@ -48,6 +52,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         os.environ["TASKS_DATABASE_URL"] = _mongodb_url(early_config)
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+
+
 def _mongodb_url(config: pytest.Config) -> str:
     """One server for the whole run: xdist's controller starts it, its workers get the address; each has its own database."""
     shared = os.environ.get("TEST_MONGODB_URL")
@@ -59,14 +68,14 @@ def _mongodb_url(config: pytest.Config) -> str:
     return shared
 
 
-SHARED = re.compile(r"(tests/acceptance|tests/faults)/.*[\[-](sqlite|mongodb)[\]-]")
+SHARED = re.compile(r"(tests/acceptance|tests/faults)/.*[\[-](sqlite|mongodb)[\]-]|tests/integration/platform/(test_up)\.py")
 """Tests on one shared platform, known by where they stand and by the home of its tasks."""
 
 
 def share(nodeid: str) -> str:
     """The platform a test stands on; a name of its own when it stands on none."""
     shared = SHARED.match(nodeid)
-    return " on ".join(shared.groups()) if shared else nodeid
+    return " on ".join(filter(None, shared.groups())) if shared else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

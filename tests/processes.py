@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jobplatform.env import BASE_DIR
-from tests.services import Server
+from tests.services import Server, die_with_parent
 
 START_SECONDS = 180.0
 _never = threading.Event()
@@ -203,6 +203,8 @@ class Stack:
         }
         command = [sys.executable, str(BASE_DIR / "manage.py"), "up", "--port", "0", *options]
         self.process = Server("platform", command, ready=r"^READY", port=0, env=self.environment)
+        self._seeder: subprocess.Popen[str] | None = None
+        self._one_seed_at_a_time = threading.Lock()
         self.rows = Rows(data / "platform.sqlite3", tasks_url)
         self.agents: list[Server] = []
 
@@ -212,6 +214,9 @@ class Stack:
 
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
+        if self._seeder is not None:
+            self._seeder.communicate()
+            self._seeder = None
         for agent in self.agents:
             agent.kill()
         self.process.process.send_signal(signal.SIGINT)
@@ -241,12 +246,15 @@ class Stack:
 
     def seed(self, **wishes: Any) -> dict[str, str]:
         """Make an org with agents and keys in one go (see tests/seed.py); the printed keys by name."""
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.seed"],
-            env={**os.environ, **self.environment}, cwd=BASE_DIR, input=json.dumps(wishes), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        return json.loads(run.stdout)
+        with self._one_seed_at_a_time:
+            if self._seeder is None:
+                self._seeder = subprocess.Popen(
+                    [sys.executable, "-m", "tests.seed"], env={**os.environ, **self.environment}, cwd=BASE_DIR,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
+                )  # fmt: skip
+            self._seeder.stdin.write(json.dumps(wishes) + "\n")
+            self._seeder.stdin.flush()
+            return json.loads(self._seeder.stdout.readline())
 
     def kill_outright(self, name: str) -> int:
         """SIGKILL one child by its name in stack.json; its pid."""

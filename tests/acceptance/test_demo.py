@@ -58,7 +58,10 @@ def test_the_demo_of_odd_files_ends_with_status_0_and_every_decision_explained(t
 
 @pytest.mark.acceptance
 def test_ctrl_c_ends_a_demo_that_stays_and_everything_it_started(tmp_path):
-    process = started("-m", "demo", "--dir", SAMPLES, "--data", tmp_path / "data")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "one.txt").write_text("One line.\n")
+    process = started("-m", "demo", "--dir", folder, "--data", tmp_path / "data")
     seen = []
     for line in process.stdout:
         seen.append(line)

@@ -47,7 +47,8 @@ def answers(stack: Stack) -> bool:
 def stack(tmp_path_factory):
     stack = Stack(tmp_path_factory.mktemp("platform")).start()
     yield stack
-    assert stack.stop() == 0
+    if stack.process.alive:
+        assert stack.stop() == 0
 
 
 def test_ready_means_that_everything_answers(stack):
@@ -102,8 +103,8 @@ def test_commands_beside_it_use_its_servers(stack):
     assert stack.manage("shell", "--no-imports", "-c", script).stdout.strip().endswith("True")
 
 
-def test_stopping_ends_every_process_and_the_data_is_there_at_the_next_start(tmp_path):
-    stack = Stack(tmp_path, options=("--without", "flower,beat,upkeep")).start()
+def test_stopping_ends_every_process_and_the_data_is_there_at_the_next_start(stack):
+    """The last of those who share the platform: it is not there any more afterwards."""
     first = stack.state
     everybody = family(stack.pids)
     redis_client.Redis.from_url(first["urls"]["redis"]).set("kept", "yes")
@@ -111,10 +112,10 @@ def test_stopping_ends_every_process_and_the_data_is_there_at_the_next_start(tmp
     stack.process.process.send_signal(signal.SIGTERM)
     assert stack.process.process.wait(20) == 0
     assert all(map(gone, everybody))
-    assert not (tmp_path / "run" / "stack.json").exists()
+    assert not (stack.data / "run" / "stack.json").exists()
 
-    stack.start()
-    assert stack.state["ports"] == first["ports"]
+    stack = Stack(stack.data, options=("--without", "flower,beat,upkeep")).start()
+    assert stack.state["ports"].items() <= first["ports"].items()
     assert redis_client.Redis.from_url(first["urls"]["redis"]).get("kept") == b"yes"
     script = "from django.contrib.auth.models import User; print(User.objects.get().username)"
     assert stack.manage("shell", "--no-imports", "-c", script).stdout.strip().endswith("ada")
