@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -79,7 +79,11 @@ class Preference:
 
 
 def status_url(path: str, job_id: str) -> str:
-    return f"{path}?{urlencode({'job_id': job_id})}"
+    """`path` as it was decoded. Never the address of another host, and no header of its own."""
+    quoted = quote(path, safe="/:@!$&'()*+,;=~")
+    if quoted.startswith("//"):
+        quoted = f"/%2F{quoted[2:]}"
+    return f"{quoted}?{urlencode({'job_id': job_id})}"
 
 
 def created(job: JobView, *, path: str, repeated: bool, now: datetime) -> Answer:

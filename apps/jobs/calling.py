@@ -37,6 +37,8 @@ def prepare(found: Found, *, request: Mapping[str, Any] | None, arguments: Mappi
     if request is not None:
         adapter.permit(view, rebuilt)
         kwargs = {name: adapter.typed(rebuilt, name, value) for name, value in kwargs.items()}
+    if request is not None and not snapshot.place and view is not None:
+        view.request = rebuilt  # it was the view's own
     if snapshot.place.isdigit():
         args[int(snapshot.place)] = rebuilt
     elif snapshot.place:

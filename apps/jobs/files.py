@@ -108,3 +108,18 @@ def as_uploads(refs: Sequence[FileRef]) -> MultiValueDict[str, StoredUpload]:
 def erase(request: Mapping[str, Any] | None) -> None:
     """Delete the uploads that a job's `request` column names."""
     delete(ref["stored"] for ref in (request or {}).get("files", ()))
+
+
+def copied(request: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The `request` column for another job that does the same: with uploads of its own, since each job erases its own."""
+    if not request or not request.get("files"):
+        return None if request is None else dict(request)
+    copies: list[dict[str, Any]] = []
+    try:
+        for ref in request["files"]:
+            with storage().open(ref["stored"], "rb") as original:
+                copies.append({**ref, "stored": storage().save(ids.secret(16), original)})
+    except BaseException:
+        delete(ref["stored"] for ref in copies)
+        raise
+    return {**request, "files": copies}

@@ -29,7 +29,7 @@ def before(what: str, *, is_async: bool = False) -> Callable[[Callable[..., Any]
         @functools.wraps(handler)
         def ask(self: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
             if (job_id := _asked(request)) is not None:
-                return offloading.run(getattr(self, name), job_id, request)
+                return offloading.run(adapters.of(request), getattr(self, name), job_id, request)
             return handler(self, request, *args, **kwargs)
 
         @functools.wraps(handler)
@@ -62,28 +62,35 @@ def fit(cls: type, mixin: type, submitter: Callable[..., Any]) -> None:
     own = [method for verb in VERBS if not _flagged(method := getattr(cls, verb, None)) and method is not None]
     is_async = any(inspect.iscoroutinefunction(method) for method in own)
     for verb, what in ASKED.items():
-        _fit_verb(cls, verb, what, is_async)
+        # A class of DRF has functions of its own, because each is described for itself.
+        _fit_verb(cls, verb, what, is_async, anew=is_drf)
     if is_drf:
         from apps.jobs import fitting_drf
 
-        fitting_drf.fit(cls)
+        fitting_drf.fit(cls, own=[verb for verb in ASKED if _has_own(cls, mixin, verb)])
 
 
-def _fit_verb(cls: type, verb: str, what: str, is_async: bool) -> None:
+def _fit_verb(cls: type, verb: str, what: str, is_async: bool, *, anew: bool) -> None:
     if verb in vars(cls):
         handler = vars(cls)[verb]
         setattr(cls, verb, before(what, is_async=inspect.iscoroutinefunction(handler))(handler))
         return
     found = getattr(cls, verb)
-    if _flagged(found) and inspect.iscoroutinefunction(found) == is_async:
+    if _flagged(found) and inspect.iscoroutinefunction(found) == is_async and not anew:
         return
 
     def inherited(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(super(cls, self), verb)(request, *args, **kwargs)
 
     inherited.__name__, inherited.__qualname__ = verb, f"{cls.__qualname__}.{verb}"
-    inherited.__doc__ = getattr(found, "__doc__", None)
+    inherited._inherits = True  # type: ignore[attr-defined]
     setattr(cls, verb, before(what, is_async=is_async)(inherited))
+
+
+def _has_own(cls: type, mixin: type, verb: str) -> bool:
+    """Whether some class above the mixin brought a `verb` that knows nothing of jobs."""
+    found = [vars(parent)[verb] for parent in cls.__mro__ if parent is not mixin and verb in vars(parent)]
+    return any(not hasattr(method, "_inherits") for method in found)
 
 
 def _flagged(handler: Any) -> bool:

@@ -68,9 +68,9 @@ def submitter(mark: JobMark, *, is_async: bool) -> Callable[..., Any]:
         view, args = split(args)
         call = adapters.find(view, args, kwargs)
         if view is None and (job_id := submitting.asked_after(call)):
-            return offloading.run(submitting.answer_after, view, job_id, call.request)
-        loaded = call.adapter.load(call.request) if call.request is not None else None
-        return offloading.run(submitting.submit, view, mark, call, args, kwargs, loaded, may_wait=not offloading.on_a_loop())
+            return offloading.run(call.adapter, submitting.answer_after, view, job_id, call.request)
+        loaded = submitting.load(call)
+        return offloading.run(call.adapter, submitting.submit, view, mark, call, args, kwargs, loaded, may_wait=not offloading.on_a_loop())
 
     @functools.wraps(body)
     async def asubmit(*args: Any, **kwargs: Any) -> Any:

@@ -21,21 +21,25 @@ def on_a_loop() -> bool:
     return asyncio._get_running_loop() is not None
 
 
-def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def run(adapter: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Here, unless this thread runs an event loop: then in another thread, while the loop stands still (milliseconds; whoever
     minds declares the method `async def`)."""
     if not on_a_loop():
-        return function(*args, **kwargs)
+        return function(*args, **kwargs) if _is_djangos(adapter) else _with_connections(function, *args, **kwargs)
     return _threads().submit(copy_context().run, _with_connections, function, *args, **kwargs).result()
 
 
 async def arun(adapter: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """In a thread: the one that Django keeps for this request where the adapter says so, else one of ours."""
-    if getattr(adapter, "same_thread", False):
+    if _is_djangos(adapter):
         return await sync_to_async(function)(*args, **kwargs)
     loop = asyncio.get_running_loop()
     context = copy_context()
     return await loop.run_in_executor(_threads(), lambda: context.run(_with_connections, function, *args, **kwargs))
+
+
+def _is_djangos(adapter: Any) -> bool:
+    return getattr(adapter, "same_thread", False)
 
 
 def _with_connections(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -21,9 +21,9 @@ from django.conf import settings
 
 from apps.core.errors import Invalid, Problem, TooLarge
 from apps.core.strict_json import Limits, parse_json
-from apps.jobs.files import FileRef, erase
+from apps.jobs.files import FileRef, copied, erase
 
-__all__ = ["RequestSnapshot", "allowed_headers", "as_json", "erase"]
+__all__ = ["RequestSnapshot", "allowed_headers", "as_json", "copied", "erase"]
 
 NEVER = frozenset({
     "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "x-csrftoken", "x-xsrf-token",
@@ -89,6 +89,8 @@ def _text_form(value: Any) -> Any:
         return value.isoformat() if hasattr(value, "isoformat") else str(value)
     if isinstance(value, enum.Enum):
         return value.value
+    if hasattr(value, "model_dump"):  # a model of pydantic; it is one again in the worker
+        return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)
 
 
@@ -112,7 +114,7 @@ def _fault(root: Any) -> Problem:
         elif isinstance(value, str):
             if any("\ud800" <= char <= "\udfff" for char in value):
                 problem = "is not Unicode text"
-        elif not isinstance(value, (int, float, type(None), enum.Enum, *_TEXT_FORM)):
+        elif not isinstance(value, (int, float, type(None), enum.Enum, *_TEXT_FORM)) and not hasattr(value, "model_dump"):
             problem = f"cannot be JSON: {type(value).__name__}"
         if problem:
             return Problem(field=name, code="not_json", message=problem)

@@ -97,10 +97,16 @@ def answer_after(view: Any, job_id: str, request: Any) -> Any:
 
 async def aload(call: Call) -> Any:
     """What only the event loop can read; what is wrong with it is `submit`'s to answer."""
-    if call.request is None:
-        return None
     try:
-        return await call.adapter.aload(call.request)
+        return None if call.request is None else await call.adapter.aload(call.request)
+    except PlatformError as error:
+        return error
+
+
+def load(call: Call) -> Any:
+    """As `aload`, from synchronous code."""
+    try:
+        return None if call.request is None else call.adapter.load(call.request)
     except PlatformError as error:
         return error
 
@@ -121,7 +127,8 @@ def _submit(
     if isinstance(loaded, PlatformError):
         raise loaded
     asked = call.adapter.read(view, call.request, loaded)
-    options = _resolved(mark.options.but(**overrides.get()), call.request)
+    changes = overrides.get()
+    options = _resolved(mark.options.but(**changes) if changes else mark.options, call.request)
     owner = owner_of(asked.user)
     if mark.accepts is not None:
         _check(mark.accepts, call.request.data if hasattr(call.request, "data") else asked.snapshot.data)
@@ -136,14 +143,15 @@ def _submit(
         asked.snapshot, data=plain["data"], query=plain["query"], view_args=plain["url"]["args"], view_kwargs=plain["url"]["kwargs"],
         user=owner.key, place=call.place, files=files.keep(asked.uploads),
     )  # fmt: skip
+    unique_key = _unique_key(options, header("idempotency-key"), target, owner)
     said = [target, snapshot.method, snapshot.path, plain, sorted([ref.field, ref.sha256, ref.name] for ref in snapshot.files)]
     job_call = JobCall(
         target=target,
         request=snapshot.json() if call.request is not None else None,
         args=plain["args"],
         kwargs=plain["kwargs"],
-        unique_key=_unique_key(options, header("idempotency-key"), target, owner),
-        body_hash=hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        unique_key=unique_key,
+        body_hash=hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest() if unique_key else "",
     )
     manager = manager_of(view)
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import UploadedFile
 
-from apps.core.errors import PlatformError
+from apps.core.errors import Forbidden, PlatformError
 from apps.core.streaming import Stream
 from apps.jobs import answers
 from apps.jobs.answers import Answer
@@ -85,8 +87,12 @@ class Adapter:
 
     def admit(self, view: Any, request: Any) -> None:
         """The view's own permissions, where the framework has not asked them before the method. Raises Forbidden."""
-        if check := getattr(view, "check_permissions", None):
-            check(request)
+        check = getattr(view, "check_permissions", None)
+        if check is None:
+            return
+        answer = async_to_sync(check)(request) if inspect.iscoroutinefunction(check) else check(request)
+        if answer is False:
+            raise Forbidden("You may not do that.")
 
     # ---- in a worker --------------------------------------------------------------------------------------
 

@@ -1,18 +1,18 @@
-"""FastAPI (and Starlette): jobs of classes that routes call, or that `job_routes` makes routes of.
-
-    app.include_router(job_routes(Documents, "/documents"))
-
-makes a route of every HTTP method the class has (`post`, `put`, …), answers `GET …?job_id=` and `DELETE …?job_id=`, and
-puts the 202 and the status into the OpenAPI document. Needs `pip install 'jobplatform[fastapi]'`.
-"""
+"""FastAPI (and Starlette): requests that are awaited. `apps.jobs.fastapi` makes routes of classes."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
+from anyio import NoEventLoopError, from_thread
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
+from starlette.datastructures import FormData, ImmutableMultiDict
+from starlette.datastructures import UploadFile as StarletteUpload
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from apps.core.errors import Malformed, TooLarge, UnsupportedMedia
 from apps.core.streaming import Stream, as_async
@@ -22,16 +22,6 @@ from apps.jobs.answers import Answer
 from apps.jobs.files import as_uploads
 from apps.jobs.snapshot import RequestSnapshot, allowed_headers
 
-try:
-    from anyio import from_thread
-    from starlette.datastructures import FormData, ImmutableMultiDict
-    from starlette.datastructures import UploadFile as StarletteUpload
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
-except ImportError as error:  # pragma: no cover
-    raise ImportError("jobs in FastAPI need its library: pip install 'jobplatform[fastapi]'") from error
-
-VERBS = ("get", "post", "put", "patch", "delete")
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -47,7 +37,7 @@ class JobRequest(Request):
             "method": snapshot.method,
             "scheme": snapshot.scheme,
             "path": snapshot.path,
-            "query_string": _encoded(query),
+            "query_string": urlencode(query.multi_items()).encode(),
             "headers": [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()],
             "path_params": dict(snapshot.view_kwargs),
             "user": user,
@@ -81,23 +71,20 @@ class FastApiAdapter(Adapter):
         _check_length(request, limit + (settings.JOBS_MAX_UPLOAD_BYTES if kind == FORMS[0] else 0))
         if kind in FORMS:
             form = await request.form(max_files=settings.JOBS_MAX_FILES + 1)
-            fields: dict[str, list[str]] = {}
-            for name, value in form.multi_items():
-                if isinstance(value, str):
-                    fields.setdefault(name, []).append(value)
-            return fields, True, [(name, _django(each)) for name, each in form.multi_items() if not isinstance(each, str)]
+            request.data = _lists([each for each in form.multi_items() if isinstance(each[1], str)])  # type: ignore[attr-defined]
+            return request.data, True, [(name, _django(each)) for name, each in form.multi_items() if not isinstance(each, str)]
         body = await _bytes(request, limit)
-        if not body:
-            return None, False, []
-        if kind != "application/json":
+        if body and kind != "application/json":
             raise UnsupportedMedia("The body must be application/json or a form.")
-        return parse_json(body, Limits(body=limit, string=limit)), False, []
+        # Where functions among the options look, as in the other frameworks.
+        request.data = parse_json(body, Limits(body=limit, string=limit)) if body else None  # type: ignore[attr-defined]
+        return request.data, False, []
 
     def load(self, request: Request) -> Any:
         """From a route that is no coroutine: FastAPI runs it in a thread of anyio's."""
         try:
             return from_thread.run(self.aload, request)
-        except RuntimeError:
+        except NoEventLoopError:
             raise TypeError("Call this method from a route that is `def`, or make it `async def` and await it.") from None
 
     def user(self, request: Request) -> Any:
@@ -111,20 +98,17 @@ class FastApiAdapter(Adapter):
         return request.query_params.get(name)
 
     def path(self, request: Request) -> str:
-        return request.url.path
+        return request.scope["path"]
 
     def read(self, view: Any, request: Request, loaded: Any) -> Asked:
         data, is_form, uploads = loaded
-        query: dict[str, list[str]] = {}
-        for name, value in request.query_params.multi_items():
-            query.setdefault(name, []).append(value)
         snapshot = RequestSnapshot(
             kind=self.kind,
             method=request.method,
             scheme=request.url.scheme,
             host=request.headers.get("host", ""),
-            path=request.url.path,
-            query=query,
+            path=request.scope["path"],
+            query=_lists(request.query_params.multi_items()),
             headers=allowed_headers(request.headers.items()),
             data=data,
             is_form=is_form,
@@ -162,6 +146,13 @@ class Json(JSONResponse):
         return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
 
 
+def _lists(items: list[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, value in items:
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def _check_length(request: Request, limit: int) -> None:
     announced = request.headers.get("content-length", "0")
     if not (announced.isascii() and announced.isdigit()):
@@ -190,8 +181,3 @@ def _django(upload: StarletteUpload) -> UploadedFile:
 def _starlette(upload: Any) -> StarletteUpload:
     return StarletteUpload(upload, size=upload.size, filename=upload.name)
 
-
-def _encoded(query: ImmutableMultiDict) -> bytes:
-    from urllib.parse import urlencode
-
-    return urlencode(query.multi_items()).encode()

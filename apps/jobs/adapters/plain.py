@@ -38,8 +38,8 @@ class PlainAdapter(Adapter):
     kind = "plain"
 
     def takes(self, value: Any) -> bool:
-        """Anything with data and a method or headers passes for a request."""
-        return hasattr(value, "data") and (hasattr(value, "method") or hasattr(value, "headers"))
+        """Ours, and whatever else has all that a request has."""
+        return isinstance(value, PlainRequest) or all(hasattr(value, name) for name in ("method", "headers", "data", "user"))
 
     def query(self, request: Any, name: str) -> str | None:
         return (getattr(request, "query_params", None) or {}).get(name)

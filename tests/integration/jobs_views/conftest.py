@@ -6,6 +6,7 @@ import orjson
 import pytest
 from django.test import Client
 
+from apps.jobs import backends
 from apps.jobs.models import Job
 from tests.factories import bearer, make_key
 from tests.integration.jobs_views import views
@@ -19,8 +20,11 @@ def jobs(transactional_db, redis, settings, tmp_path):
     settings.ROOT_URLCONF = "tests.integration.jobs_views.urls"
     settings.STORAGES = {**settings.STORAGES, "jobs": {**settings.STORAGES["jobs"], "OPTIONS": {"location": str(tmp_path)}}}
     storages.__init__()
+    settings.JOBS_BACKEND = "memory"
+    backends.adopt(views.backend)
     views.backend._waiting.clear()
-    return views.backend
+    yield views.backend
+    backends.adopt(None, "memory")
 
 
 class Caller:

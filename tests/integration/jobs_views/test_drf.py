@@ -8,6 +8,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.jobs.models import Job
+from apps.jobs.snapshot import copied, erase
 from apps.orgs import keys
 from tests.factories import NOON, bearer
 from tests.integration.jobs_views import views
@@ -64,10 +65,11 @@ def test_uploads_travel_by_reference_and_are_erased_with_the_job(jobs, sam, tmp_
     result = sam.get(created.json()["status_url"]).json()["result"]
     assert (result["files"], result["data"]["title"]) == ({"paper": ["notes.txt", "be prepared", ref["sha256"][:8]]}, ["a", "b"])
 
-    from apps.jobs.snapshot import erase
-
+    other = copied(only_job().request)
     for _ in range(2):
         erase(only_job().request)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["be prepared"]
+    erase(other)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,11 +7,10 @@ from rest_framework.routers import SimpleRouter
 from jobplatform.urls import urlpatterns as platform
 from tests.integration.jobs_views import views
 
-router = SimpleRouter(trailing_slash=False)
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("shelf", views.Shelf, basename="shelf")
 
-urlpatterns = [
-    *platform,
+own = [
     path("documents", views.Documents.as_view()),
     path("eager", views.Eager.as_view()),
     path("own/<uuid:pk>", views.WithOwnGet.as_view()),
@@ -25,3 +24,4 @@ urlpatterns = [
     path("function", csrf_exempt(views.function_view)),
     path("", include(router.urls)),
 ]
+urlpatterns = [*platform, *own]

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import JsonResponse
 from django.views.generic import View
+from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.response import Response
@@ -19,6 +20,7 @@ from rest_framework.viewsets import ViewSet
 from apps.core.errors import Forbidden
 from apps.jobs import JobManagerMixin, as_job
 from apps.jobs.backends.memory import MemoryBackend
+from apps.jobs.openapi import JobCreated
 from apps.orgs.access import RequireRole
 
 backend = MemoryBackend(threads=0)
@@ -54,6 +56,7 @@ class Documents(JobManagerMixin, APIView):
         files = {name: [each.name, each.read().decode(), each.sha256[:8]] for name, each in request.FILES.items()}
         return Response({**seen(request), "files": files, "user": request.user.key_id, **kwargs}, status=201)
 
+    @extend_schema(request=Wish, responses={202: JobCreated})
     def put(self, request, **kwargs):
         return self.vectorize(request)
 
@@ -77,11 +80,12 @@ class WithOwnGet(APIView, JobManagerMixin):
     permission_classes = [RequireRole("submitter")]
     job_manager = backend
 
+    @extend_schema(responses={200: Wish})
     def get(self, request, pk):
         return Response({"own": str(pk), "type": type(pk).__name__})
 
     @as_job(retries=2, priority="high", unique_key=lambda request: request.data["key"])
-    def post(self, request, pk):
+    def post(self, request, pk) -> dict[str, str]:
         return {"pk": str(pk), "type": type(pk).__name__, "view": type(self.kwargs["pk"]).__name__}
 
 
@@ -105,8 +109,9 @@ class Again(Documents):
 class Shelf(JobManagerMixin, ViewSet):
     permission_classes = [RequireRole("submitter")]
     job_manager = backend
-    label = "none"
+    label, lookup_value_converter = "none", "str"
 
+    @extend_schema(responses={200: Wish})
     def list(self, request):
         return Response({"shelf": self.label})
 
@@ -116,7 +121,7 @@ class Shelf(JobManagerMixin, ViewSet):
 
     @action(detail=True, methods=["post"])
     @as_job(queue="fast")
-    def sort(self, request, pk=None):
+    def sort(self, request, pk: str):
         return {"sorted": pk}
 
 
