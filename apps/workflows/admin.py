@@ -74,7 +74,7 @@ class SessionAdmin(ReadOnlyAdmin):
     )
 
     class Media:
-        css = {"all": ("workflows/session.css",)}
+        css = {"all": ("core/live.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         rows = super().get_queryset(request)
@@ -248,7 +248,7 @@ class ItemAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     class Media:
-        css = {"all": ("workflows/session.css",)}
+        css = {"all": ("core/live.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
         rows = super().get_queryset(request)

@@ -1,4 +1,4 @@
-// The live part of a session's page: asked for again every second while the session runs and somebody looks.
+// The live part of a page: asked for again every second while what it shows is not over and somebody looks.
 "use strict";
 (() => {
   const place = document.getElementById("jp-live");

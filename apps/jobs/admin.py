@@ -1,0 +1,304 @@
+"""Jobs for operators: everything may be looked at, nothing typed over; cancelling and trying again go the ways of the manager."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+
+from apps.core import clock
+from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.errors import PlatformError
+from apps.jobs import queues
+from apps.jobs.backends import NAMES as BACKENDS
+from apps.jobs.calls import Owner
+from apps.jobs.listing import HEAVY
+from apps.jobs.manager import JobManager
+from apps.jobs.models import Job, JobDependency, JobEvent
+from apps.jobs.states import OPEN, JobStatus, Reason
+from apps.tasks.admin.tasks import OrgFilter
+
+STEERED_AT_ONCE = 200
+EVENTS_SHOWN, RELATIVES_SHOWN = 500, 100
+VALUE_SHOWN = 20_000
+TIMES = (("created_at", "not_before", "start_before"), ("started_at", "deadline"), ("cancel_requested_at", "ended_at"))
+ASKED = ("pretty_request", "pretty_arguments", "pretty_options", "unique_key", "webhook")
+AGAIN = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class _Named(admin.SimpleListFilter):
+    """Choices from the code, not from a scan of all jobs."""
+
+    names: tuple[str, ...] = ()
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
+        return ((name, name.replace("_", " ")) for name in self.names)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.parameter_name: self.value()}) if self.value() else queryset
+
+
+class QueueFilter(_Named):
+    title, parameter_name = "queue", "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
+        return ((name, name) for name in sorted(queues.known()))
+
+
+class BackendFilter(_Named):
+    title, parameter_name, names = "backend", "backend", tuple(BACKENDS)
+
+
+class ErrorFilter(_Named):
+    title, parameter_name, names = "error", "error_code", tuple(reason.value for reason in Reason)
+
+
+def _json(value: Any) -> str:
+    if value in (None, {}, [], ""):
+        return "-"
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return format_html("<pre class='jp-json'>{}</pre>", text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}\n… cut: see the API")
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _between(start: datetime | None, end: datetime | None) -> str:
+    return _length(max(0.0, (end - start).total_between())) if start and end else ""
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    list_display = ("short_id", "called", "state", "bar", "took", "created_at", "whose")
+    list_filter = ("status", QueueFilter, ErrorFilter, BackendFilter, OrgFilter)
+    search_fields = ("^id", "name", "=owner", "=unique_key")
+    search_help_text = "how a job id begins, words of a name, a submitter (user:… or key:…), or a unique key"
+    ordering = ("-sequence",)
+    actions = ("cancel", "retry")
+    change_form_template = "admin/jobs/job/change_form.html"
+    fieldsets = (
+        ("Result", {"fields": ("pretty_result", ("result_status", "result_expires_at"))}),
+        ("The job", {"fields": ("full_id", ("name", "target"), ("queue", "backend", "priority"), "whose", "worker")}),
+        ("Times", {"fields": TIMES}),
+        ("Traceback of the last error", {"classes": ("collapse",), "fields": ("trace",)}),
+        ("What was asked", {"classes": ("collapse",), "fields": ASKED}),
+    )  # fmt: skip
+
+    class Media:
+        css = {"all": ("core/live.css",)}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        rows = super().get_queryset(request)
+        listing = request.resolver_match is not None and request.resolver_match.url_name == "jobs_job_changelist"
+        return rows.defer(*HEAVY) if listing and request.method == "GET" else rows
+
+    @admin.display(description="job", ordering="id")
+    def short_id(self, row: Job) -> str:
+        return Truncator(row.id).chars(14)
+
+    @admin.display(description="id")
+    def full_id(self, row: Job) -> str:
+        return row.id
+
+    @admin.display(description="name and queue", ordering="name")
+    def called(self, row: Job) -> str:
+        return format_html("{}<br><span class='jp-quiet'>{}</span>", Truncator(row.name).chars(48), row.queue)
+
+    @admin.display(description="status", ordering="status")
+    def state(self, row: Job) -> str:
+        code = f"{row.error_code.replace('_', ' ')}" if row.status in (JobStatus.FAILED, JobStatus.RETRYING) else ""
+        tries = f"attempt {row.attempt}" if row.attempt > 1 else ""
+        more = ", ".join(filter(None, (code, tries)))
+        return format_html("<span class='jp-status jp-{}'>{}</span><br><span class='jp-quiet'>{}</span>", row.status, row.status, more)
+
+    @admin.display(description="progress", ordering="progress")
+    def bar(self, row: Job) -> str:
+        if row.progress is None:
+            return ""
+        return format_html(
+            "<span class='jp-items'><progress class='jp-{}' max='100' value='{}'></progress> {}%</span>",
+            row.status, row.progress, round(row.progress),
+        )  # fmt: skip
+
+    @admin.display(description="took")
+    def took(self, row: Job) -> str:
+        return _between(row.started_at, row.ended_at)
+
+    @admin.display(description="submitter", ordering="owner")
+    def whose(self, row: Job) -> str:
+        who = Truncator(row.actor or row.owner or "anybody who knows its id").chars(48)
+        return format_html("{}<br><span class='jp-quiet'>{}</span>", who, row.org_id or "no org")
+
+    @admin.display(description="result")
+    def pretty_result(self, row: Job) -> str:
+        return _json(row.result)
+
+    @admin.display(description="request")
+    def pretty_request(self, row: Job) -> str:
+        return _json(row.request)
+
+    @admin.display(description="arguments")
+    def pretty_arguments(self, row: Job) -> str:
+        return _json(row.arguments)
+
+    @admin.display(description="options")
+    def pretty_options(self, row: Job) -> str:
+        return _json(row.options)
+
+    @admin.display(description="traceback")
+    def trace(self, row: Job) -> str:
+        return format_html("<pre class='jp-json jp-trace'>{}</pre>", row.traceback) if row.traceback else "-"
+
+    @admin.display(description="webhook URL")
+    def webhook(self, row: Job) -> str:
+        if not row.webhook_url:
+            return "-"
+        sent = reverse("admin:webhooks_delivery_changelist")
+        return format_html('{}<br><a href="{}?q={}">what was sent</a>', row.webhook_url, sent, row.id)
+
+    # One job
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        row = self.get_object(request, admin.utils.unquote(object_id))
+        more = {"verbs": _verbs_of(row) if self.has_steer_permission(request) else (), **_live(row)} if row else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
+
+    def get_urls(self) -> list[Any]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("<path:object_id>/live/", wrap(partial(_live_page, self)), name="jobs_job_live"),
+            path("<path:object_id>/steer/", wrap(partial(_steer_page, self)), name="jobs_job_steer"),
+            *super().get_urls(),
+        ]
+
+    # Steering
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.change_job")
+
+    @admin.action(description="Cancel: waiting ones at once, running ones are asked to stop", permissions=["steer"])
+    def cancel(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
+        self.steer(request, chosen, "cancel")
+
+    @admin.action(description="Try again, as new jobs (of failed and cancelled ones)", permissions=["steer"])
+    def retry(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
+        self.steer(request, chosen, "retry")
+
+    def steer(self, request: HttpRequest, chosen: QuerySet[Job], verb: str) -> list[str]:
+        """Ids of the jobs it went well with: the same ones, or the new ones."""
+        found = list(chosen.values_list("pk", "owner", "org_id")[: STEERED_AT_ONCE + 1])
+        done = []
+        for job_id, key, org_id in found[:STEERED_AT_ONCE]:
+            # The platform's staff may steer every job; the actor says who it was.
+            owner = Owner(key=key, org_id=org_id, actor=actor(request), operates=True)
+            try:
+                done.append(getattr(JobManager(), verb)(job_id, owner, now=clock.now()).id)
+            except PlatformError as error:
+                self.message_user(request, f"{job_id}: {error.sentence}", messages.WARNING)
+        if done:
+            self.message_user(request, f"{len(done)} × {verb}: done.", messages.SUCCESS)
+        if len(found) > STEERED_AT_ONCE:
+            self.message_user(request, f"Only the first {STEERED_AT_ONCE} of those chosen: do it again for the others.", messages.WARNING)
+        return done
+
+
+def _verbs_of(row: Job) -> tuple[tuple[str, str], ...]:
+    """What makes sense now."""
+    if row.status in OPEN:
+        return (("cancel", "Cancel"),)
+    return (("retry", "Try again, as a new job"),) if row.status in AGAIN else ()
+
+
+def _live(row: Job) -> dict[str, Any]:
+    """What the part of the page shows that moves."""
+    return {
+        "job": row,
+        "over": row.status not in OPEN,
+        "told": " · ".join(_told(row, clock.now())),
+        "events": _events(row),
+        "relatives": _relatives(row),
+    }
+
+
+def _told(row: Job, now: datetime) -> Iterator[str]:
+    is_open, is_running = row.status in OPEN, row.status == JobStatus.STARTED
+    if is_running and row.eta_s is not None:
+        yield f"about {_length(row.eta_s)} left"
+    if row.attempt:
+        yield f"attempt {row.attempt} of {1 + int((row.options or {}).get('retries', 0))}"
+    if row.attempt <= 1:
+        yield f"{'waits' if is_open and not is_running else 'waited'} {_between(row.created_at, row.started_at or row.ended_at or now)}"
+    if is_open and not is_running and row.not_before and row.not_before > now:
+        yield f"begins in {_between(now, row.not_before)} at the earliest"
+    if row.started_at and (is_running or row.ended_at):
+        yield f"{'runs for' if is_running else 'ran'} {_between(row.started_at, row.ended_at or now)}"
+    if is_open and row.cancel_requested_at:
+        yield "asked to stop"
+
+
+def _events(row: Job) -> list[dict[str, Any]]:
+    born = {"at": row.created_at, "old": "", "new": JobStatus.QUEUED.value, "attempt": 0, "reason": "", "actor": row.actor, "after": ""}
+    moves = JobEvent.objects.filter(job_id=row.id).order_by("id")[:EVENTS_SHOWN]
+    names = ("at", "old", "new", "attempt", "reason", "actor")
+    told = ({**{name: getattr(move, name) for name in names}, "after": f"+{_between(row.created_at, move.at)}"} for move in moves)
+    return [born, *told]
+
+
+def _relatives(row: Job) -> list[tuple[str, Job]]:
+    """What it waits for, what waits for it, what it tries again and what tries it again."""
+    pairs = [(f"waits for ({when})", on) for on, when in JobDependency.objects.filter(job_id=row.id).values_list("on_id", "when")]
+    pairs += [("is waited for by", pk) for pk in JobDependency.objects.filter(on_id=row.id).values_list("job_id", flat=True)]
+    pairs += [("tries again", row.retry_of)] if row.retry_of else []
+    # By the org's index: there is none on what a job tries again.
+    again = (
+        Job.objects.filter(org_id=row.org_id, sequence__gt=row.sequence, retry_of=row.id)
+        if row.status in (*AGAIN, JobStatus.EXPIRED)
+        else ()
+    )
+    pairs += [("is tried again by", each.pk) for each in again[:RELATIVES_SHOWN]]
+    found = Job.objects.defer(*HEAVY).in_bulk([pk for _, pk in pairs[:RELATIVES_SHOWN]])
+    return [(how, found[pk]) for how, pk in pairs if pk in found]
+
+
+def _of(page: JobAdmin, request: HttpRequest, object_id: str) -> Job:
+    if not page.has_view_permission(request):
+        raise PermissionDenied
+    row = page.get_object(request, admin.utils.unquote(object_id))
+    if row is None:
+        raise Http404
+    return row
+
+
+def _live_page(page: JobAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """Asked for again and again while somebody looks."""
+    return TemplateResponse(request, "admin/jobs/job/live.html", _live(_of(page, request, object_id)))
+
+
+def _steer_page(page: JobAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    row = _of(page, request, object_id)
+    verb = request.POST.get("verb", "")
+    if request.method != "POST" or verb not in ("cancel", "retry") or not page.has_steer_permission(request):
+        raise PermissionDenied
+    shown = next(iter(page.steer(request, Job.objects.filter(pk=row.pk), verb)), row.pk)
+    return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[admin.utils.quote(shown)]))
+
+
+@admin.register(JobEvent)
+class JobEventAdmin(ReadOnlyAdmin):
+    list_display = ("at", "job_id", "old", "new", "attempt", "reason", "actor", "org_id")
+    list_filter = ("new", OrgFilter)
+    search_fields = ("=job_id",)
+    search_help_text = "a job"
+    ordering = ("-id",)
