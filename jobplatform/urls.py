@@ -28,5 +28,6 @@ urlpatterns = [
     path("", include("apps.webhooks.urls")),
     path("", include("apps.workflows.urls")),
     path("", include("apps.workflows.api.context_urls")),
+    path("", include("apps.jobs.urls")),
     path("", include("apps.dsl.urls")),
 ]

@@ -102,6 +102,8 @@ def error_answer(path: str, error: errors.PlatformError) -> HttpResponse:
     first = next((first for prefix, first in SPEC_PATHS.items() if path.startswith(prefix)), None)
     if first is not None:
         return answer({**first, "error": error.sentence, "code": error.code, **facts}, error.status, headers)
+    if "status" in facts:  # of the thing itself; in problem details that name is the answer's own
+        facts["current_status"] = facts.pop("status")
     body = {
         "type": f"urn:jobplatform:problem:{error.code}",
         "title": type(error).sentence,

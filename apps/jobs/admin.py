@@ -198,13 +198,13 @@ class JobAdmin(ReadOnlyAdmin):
 
     def steer(self, request: HttpRequest, chosen: QuerySet[Job], verb: str) -> list[str]:
         """Ids of the jobs it went well with: the same ones, or the new ones."""
-        found = list(chosen.values_list("pk", "owner", "org_id")[: STEERED_AT_ONCE + 1])
+        found = list(chosen.values_list("pk", "owner", "org_id", "backend")[: STEERED_AT_ONCE + 1])
         done = []
-        for job_id, key, org_id in found[:STEERED_AT_ONCE]:
+        for job_id, key, org_id, backend in found[:STEERED_AT_ONCE]:
             # The platform's staff may steer every job; the actor says who it was.
             owner = Owner(key=key, org_id=org_id, actor=actor(request), operates=True)
             try:
-                done.append(getattr(JobManager(), verb)(job_id, owner, now=clock.now()).id)
+                done.append(getattr(JobManager(backend), verb)(job_id, owner, now=clock.now()).id)
             except PlatformError as error:
                 self.message_user(request, f"{job_id}: {error.sentence}", messages.WARNING)
         if done:

@@ -79,18 +79,21 @@ class JobManager:
         """Raises UnknownJob."""
         return JobView.of(self._get(job_id, owner))
 
-    def cancel(self, job_id: str, owner: Owner, *, now: datetime) -> JobView:
+    def cancel(self, job_id: str, owner: Owner, *, now: datetime, reason: str = "") -> JobView:
         """A waiting job is cancelled at once, a running one is asked to stop. Cancelling twice is harmless. Raises UnknownJob, HasEnded."""
         while True:
             row = self._get(job_id, owner)
             if row.status in WAITING:
                 said = {"error_code": Reason.CANCELLED.value, "error": "The job was cancelled."}
                 fields = {"ended_at": now, **said, **moves.kept_until(row, now=now)}
-                if moves.move(Step(job=row, end=JobStatus.CANCELLED, fields=fields, reason="cancelled", actor=owner.actor), now=now):
+                if moves.move(
+                    Step(job=row, end=JobStatus.CANCELLED, fields=fields, reason=reason or "cancelled", actor=owner.actor), now=now
+                ):
                     return JobView.of(row)
             elif row.status == JobStatus.STARTED:
                 guard = Job.objects.filter(pk=row.id, status=JobStatus.STARTED, attempt=row.attempt)
-                if row.cancel_requested_at or guard.update(cancel_requested_at=now):
+                asked = {"cancel_requested_at": now, "cancel_actor": owner.actor, "cancel_reason": reason[:1000]}
+                if row.cancel_requested_at or guard.update(**asked):
                     row.cancel_requested_at = row.cancel_requested_at or now
                     news.ask_to_stop(row.id)
                     of(row.backend).interrupt(row.id, row.worker)

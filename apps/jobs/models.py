@@ -56,6 +56,8 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True, help_text="of the present attempt")
     deadline = models.DateTimeField(null=True, blank=True, help_text="of the present attempt")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_actor = models.CharField("cancelled by", max_length=255, blank=True, default="", help_text="who asked, while it ran")
+    cancel_reason = models.CharField(max_length=1000, blank=True, default="")
     ended_at = models.DateTimeField(null=True, blank=True)
     result_expires_at = models.DateTimeField(null=True, blank=True)
     tend_at = models.DateTimeField(null=True, help_text="when upkeep looks at it next: time to send, lease, expiry, purge")

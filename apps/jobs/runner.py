@@ -126,7 +126,8 @@ def finish(job: Job, result: Any, status: int | None, *, running: Running | None
 def cancelled(job: Job, *, running: Running | None = None) -> bool:
     now = clock.now()
     fields = {"error_code": Reason.CANCELLED.value, "error": SAYS[Reason.CANCELLED], **_last_progress(running, now), **_end(job, now)}
-    return _move(job, JobStatus.CANCELLED, fields, now=now, reason="cancelled")
+    asked = Job.objects.filter(pk=job.id).values_list("cancel_reason", "cancel_actor").first() or ("", "")
+    return _move(job, JobStatus.CANCELLED, fields, now=now, reason=asked[0] or "cancelled", actor=asked[1])
 
 
 def fail(
@@ -158,13 +159,13 @@ def sentence(job: Job, reason: Reason) -> str:
     return SAYS[reason].format(**job.options)
 
 
-def _move(job: Job, end: JobStatus, fields: dict[str, Any], *, now: datetime, reason: str = "") -> bool:
+def _move(job: Job, end: JobStatus, fields: dict[str, Any], *, now: datetime, reason: str = "", actor: str = "") -> bool:
     also: Callable[[], None] | None = None
     if job.backend == "celery" and end in (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED):
         from apps.jobs.backends import celery_results
 
         also = celery_results.writer(job, end, fields, now=now)
-    return moves.move(Step(job=job, end=end, fields=fields, reason=reason), now=now, also=also)
+    return moves.move(Step(job=job, end=end, fields=fields, reason=reason, actor=actor), now=now, also=also)
 
 
 def _end(job: Job, now: datetime) -> dict[str, Any]:

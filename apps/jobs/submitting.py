@@ -119,9 +119,7 @@ def manager_of(view: Any) -> JobManager:
 # ---- inside -------------------------------------------------------------------------------------------------
 
 
-def _submit(
-    view: Any, mark: JobMark, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], loaded: Any, *, may_wait: bool
-) -> Answer:
+def _submit(view: Any, mark: JobMark, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], loaded: Any, *, may_wait: bool) -> Answer:
     header, now = _headers(call.adapter, call.request), clock.now()
     target = marks.address(None if view is None else type(view), mark)
     if isinstance(loaded, PlatformError):

@@ -142,9 +142,9 @@ class JobCalls:
         """Its moves, oldest first."""
         return self._ask(_get(path_of(job_id, "events"), lambda answer: Reader(answer.json(), "page").list("items")))
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str, reason: str = "") -> Job:
         """A waiting one at once; a running one is asked to stop. Conflict when it has ended another way."""
-        return self._ask(_post(path_of(job_id, "cancel"), {}, _job))
+        return self._ask(_post(path_of(job_id, "cancel"), {"reason": reason} if reason else {}, _job))
 
     def retry_job(self, job_id: str) -> Job:
         """A new job that does what a failed or cancelled one was to do. Conflict when it is neither."""

@@ -53,7 +53,7 @@ class Adapter:
         return getattr(request, "user", None)
 
     def header(self, request: Any, name: str) -> str:
-        """"" when there is none."""
+        """ "" when there is none."""
         return next((value for key, value in dict(getattr(request, "headers", None) or {}).items() if key.lower() == name), "")
 
     def query(self, request: Any, name: str) -> str | None:

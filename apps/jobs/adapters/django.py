@@ -201,4 +201,3 @@ def captured(request: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """`kwargs` with the URL's own values (a UUID, a number) for those that are their text."""
     own = getattr(request.resolver_match, "captured_kwargs", None) or {}
     return {name: own[name] if name in own and str(own[name]) == str(value) else value for name, value in kwargs.items()}
-

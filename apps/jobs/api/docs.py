@@ -7,21 +7,19 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
+from apps.jobs import schema
 from apps.jobs.listing import STATUSES, TEXTS, TIMES
 from apps.jobs.states import Reason
-from apps.tasks.api.docs import ANY, INTEGER, TIME, Schema, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import INTEGER, TIME, Schema, _errors, _nullable, _object, _ok, _string
 
 TAGS = ["jobs"]
 NUMBER: Schema = {"type": "number"}
 STATUS = _string("where the job is", enum=STATUSES)
 
+WHOLE: dict[str, Schema] = {name: each for name, each in schema.status()["properties"].items() if name != "status_code"}
+"""What the status URL says of it, too."""
 BRIEF: dict[str, Schema] = {
-    "success": {"type": "boolean", "description": "false once it has failed, was cancelled or has expired"},
-    "job_id": _string(),
-    "status": STATUS,
-    "created_at": TIME,
-    "started_at": _nullable({**TIME, "description": "of the present attempt"}),
-    "ended_at": _nullable(TIME),
+    **{name: each for name, each in WHOLE.items() if not name.startswith("result")},
     "name": _string("the method, as people know it"),
     "queue": _string(),
     "backend": _string("what carries it to a worker"),
@@ -48,9 +46,8 @@ BRIEF: dict[str, Schema] = {
 }
 JOB = _object(
     {
+        **WHOLE,
         **BRIEF,
-        "result": {**ANY, "description": "of a finished one"},
-        "result_status": {**INTEGER, "description": "HTTP status of what the method answered, if it answered one"},
         "depends_on": {"type": "array", "items": _string()},
         "target": _string("for operators: what is called"),
         "worker": _string("for operators"),
@@ -132,19 +129,18 @@ STREAM = _operation(
     },
     404, 503,
 )  # fmt: skip
-_EMPTY = {"application/json": _object(additionalProperties=False)}
 CANCEL = _operation(
     "cancel_job",
     "Cancel: a waiting job at once, a running one is asked to stop",
     _json(JOB, "the job now"),
-    400, 404, 409, 413, 415, 422,
-    request=_EMPTY,
+    400, 404, 409, 422,
+    request={"application/json": _object({"reason": _string("for the history", maxLength=1000)}, additionalProperties=False)},
     description="Cancelling twice is fine; 409 when it has ended another way.",
 )  # fmt: skip
 RETRY = _operation(
     "retry_job",
     "Do again what a failed or cancelled job was to do, as a new job",
     _json(JOB, "the new job; `retry_of` names the old one", 201),
-    400, 404, 409, 413, 415, 422,
-    request=_EMPTY,
+    400, 404, 409, 422,
+    request={"application/json": _object(additionalProperties=False)},
 )  # fmt: skip

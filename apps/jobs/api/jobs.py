@@ -6,7 +6,6 @@ submitted here: a job is born where a view's method is called.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -15,7 +14,6 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.http import answer, optional_object
-from apps.core.streaming import stream
 from apps.jobs import listing, streaming
 from apps.jobs.api import docs, shapes
 from apps.jobs.calls import Owner
@@ -23,7 +21,8 @@ from apps.jobs.listing import JobQuery
 from apps.jobs.manager import JobManager, UnknownJob
 from apps.jobs.models import Job
 from apps.jobs.people import owner_of
-from apps.orgs.access import AGENT, OPERATOR, ORG_ADMIN, SUBMITTER, RequireRole
+from apps.orgs.access import AGENT, SUBMITTER, RequireRole
+from apps.tasks.api.bodies import reason_of
 from apps.tasks.bodies import Body
 
 
@@ -32,8 +31,7 @@ class JobView(APIView):
 
     @property
     def owner(self) -> Owner:
-        principal = self.request.user
-        return replace(owner_of(principal), operates=principal.role in (OPERATOR, ORG_ADMIN))
+        return owner_of(self.request.user)
 
     def job(self, job_id: str) -> Job:
         row = listing.visible(self.owner).filter(pk=job_id).first()
@@ -75,7 +73,8 @@ class Stream(JobView):
 
     @extend_schema(**docs.STREAM)
     def get(self, request: Any, job_id: str) -> StreamingHttpResponse:
-        chunks = stream(streaming.follow(self.job(job_id).id, self.owner))
+        row = self.job(job_id)
+        chunks = streaming.events(JobManager(row.backend), row.id, self.owner)
         # X-Accel-Buffering: proxies of the nginx kind hold events back otherwise.
         return StreamingHttpResponse(chunks, content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
@@ -83,21 +82,15 @@ class Stream(JobView):
 class Cancel(JobView):
     @extend_schema(**docs.CANCEL)
     def post(self, request: Any, job_id: str) -> HttpResponse:
-        _nothing_in(request)
-        row = self.job(job_id)
-        JobManager(row.backend).cancel(row.id, self.owner, now=clock.now())
+        reason, row = reason_of(request), self.job(job_id)
+        JobManager(row.backend).cancel(row.id, self.owner, now=clock.now(), reason=reason)
         return answer(self.shown(job_id))
 
 
 class Retry(JobView):
     @extend_schema(**docs.RETRY)
     def post(self, request: Any, job_id: str) -> HttpResponse:
-        _nothing_in(request)
+        Body(optional_object(request)).done()  # nothing is known in it
         row = self.job(job_id)
         made = JobManager(row.backend).retry(row.id, self.owner, now=clock.now())
         return answer(self.shown(made.id), 201, {"Location": f"/api/v1/jobs/{made.id}"})
-
-
-def _nothing_in(request: Any) -> None:
-    """These take no body, or an empty object."""
-    Body(optional_object(request)).done()

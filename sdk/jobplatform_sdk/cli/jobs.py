@@ -60,7 +60,8 @@ def job_arguments(
     add("summary", "how many jobs are in each status and queue", None)
     add("show", "show a job: state, times, result or error, timeline")
     watching(add("watch", "watch a job until it has ended"))
-    add("cancel", "cancel jobs: waiting ones at once, running ones are asked to stop", "job_ids")
+    cancel = add("cancel", "cancel jobs: waiting ones at once, running ones are asked to stop", "job_ids")
+    cancel.add_argument("--reason", default="", help="for the history")
     retry = add("retry", "submit failed or cancelled jobs anew, each as a new job", "job_ids")
     retry.add_argument("--watch", action="store_true", help="then watch it (of one)")
     watching(retry)
@@ -218,7 +219,7 @@ def _outcome(job: Job, screen: Screen, *, alone: bool) -> None:
 
 def _cancel(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     def one(job_id: str) -> None:
-        job = client.cancel_job(job_id)
+        job = client.cancel_job(job_id, options.reason)
         if screen.json:
             screen.document(job.data)
         else:
