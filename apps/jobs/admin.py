@@ -76,7 +76,7 @@ def _length(seconds: float) -> str:
 
 
 def _between(start: datetime | None, end: datetime | None) -> str:
-    return _length(max(0.0, (end - start).total_between())) if start and end else ""
+    return _length(max(0.0, (end - start).total_seconds())) if start and end else ""
 
 
 @admin.register(Job)

@@ -68,7 +68,8 @@ def read_job(data: Any) -> Job:
     return Job(
         job_id=r.needed("job_id"), status=r.needed("status"), name=r.text("name"), queue=r.text("queue"), priority=r.whole("priority"),
         attempt=r.whole("attempt"), progress=r.maybe_number("progress"), message=r.text("message"), eta_s=r.maybe_number("eta_s"),
-        result=data.get("result"), error=r.text("error"), error_code=r.text("error_code"), submitter=r.text("submitter"),
+        result=data.get("result"), error=r.text("error"), error_code=r.text("error_code"),
+        submitter=r.text("submitted_by") or r.text("submitter"),
         retry_of=r.text("retry_of"), created=r.time("created_at"), started=r.time("started_at"), ended_at=r.time("ended_at"), data=data,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from apps.core.http import LIMITS, Limits
 from apps.dsl.models import PolicyRun
+from apps.jobs.models import Job
 from apps.orgs.models import OrgConfigParameter
 from apps.roles.models import Role, SubjectRole
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, Task, Transition
@@ -114,7 +115,9 @@ ENDPOINTS = {
             path="/api/v1/schedules",
             valid=lambda: {"name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0}},
             carry=lambda value: {
-                "name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0, "task_contracts_map": {"f": value}},
+                "name": "s",
+                "cron": "0 0 * * *",
+                "entry": {"goal": "g", "intent": "i", "priority": 0, "task_contracts_map": {"f": value}},
             },
             role="operator",
         ),
@@ -181,11 +184,17 @@ ENDPOINTS = {
         ),
         *(
             Endpoint(
-                path=f"/api/v1/tasks/held/{verb}", valid=lambda body=body: {**body, "reason": "x"},
-                carry=lambda value, body=body: {**body, "reason": value}, optional=verb in ("approve", "reject", "assign"), role="operator",
+                path=f"/api/v1/tasks/held/{verb}",
+                valid=lambda body=body: {**body, "reason": "x"},
+                carry=lambda value, body=body: {**body, "reason": value},
+                optional=verb in ("approve", "reject", "assign"),
+                role="operator",
             )
             for verb, body in (
-                ("approve", {}), ("reject", {}), ("assign", {"subject_id": "ada"}), ("verify", {"verdict": "accept"}),
+                ("approve", {}),
+                ("reject", {}),
+                ("assign", {"subject_id": "ada"}),
+                ("verify", {"verdict": "accept"}),
             )
         ),
         Endpoint(
@@ -196,7 +205,10 @@ ENDPOINTS = {
         ),
         *(
             Endpoint(
-                path=f"/api/v1/sessions/held/{verb}", valid=lambda: {"reason": "x"}, carry=lambda value: {"reason": value}, optional=True,
+                path=f"/api/v1/sessions/held/{verb}",
+                valid=lambda: {"reason": "x"},
+                carry=lambda value: {"reason": value},
+                optional=True,
                 role="submitter" if verb == "cancel" else "operator",
             )
             for verb in ("cancel", "retry")
@@ -207,6 +219,7 @@ ENDPOINTS = {
             carry=lambda value: {"step": value},
             role="operator",
         ),
+        Endpoint(path="/api/v1/jobs/job_held/cancel", valid=lambda: {"reason": "x"}, carry=lambda value: {"reason": value}, optional=True),
         Endpoint(path="/org-config/acme/max_attempts", valid=lambda: {"value": 3}, carry=lambda value: {"value": value}, role="org_admin"),
         Endpoint(
             path="/api/v1/context/notes",
@@ -250,6 +263,11 @@ class Door:
         make_task("held")
         DeadLetter.objects.create(key="acme/held", org_id="acme", task_id="held", kind="expired", sequence=1, at=NOON)
         Webhook.objects.create(endpoint_id="wh_held", org_id="acme", url="https://hooks.example.com/", events=["*"], secret_salt="x")
+        # No worker has it, and it has ended: whatever is asked of it changes nothing.
+        Job.objects.create(
+            id="job_held", org_id="acme", target="x:y", queue="default", backend="memory", sequence=1, created_at=NOON, status="finished",
+            owner=f"key:{self.headers['Authorization'].split('_')[1]}",
+        )  # fmt: skip
         self._stored = self._rows()
 
     def post(self, path: str, body: Any, content_type: str = "application/json", **headers: str) -> Any:
@@ -272,7 +290,20 @@ class Door:
         return body
 
     def _rows(self) -> list[Any]:
-        kept = (Task, Transition, PolicyRun, OrgConfigParameter, Role, SubjectRole, Webhook, Schedule, BulkAction, ContextDocument, Session)
+        kept = (
+            Task,
+            Transition,
+            PolicyRun,
+            OrgConfigParameter,
+            Role,
+            SubjectRole,
+            Webhook,
+            Schedule,
+            BulkAction,
+            ContextDocument,
+            Session,
+            Job,
+        )
         counts = [model.objects.count() for model in kept]
         return [*counts, *Task.objects.values_list("status", "reason")]
 

@@ -82,7 +82,8 @@ def test_a_job_is_shown_in_the_words_of_its_status_url_and_operators_see_what_is
     move(job, STARTED, progress=25.0, message="page 1 of 4", rate=0.5, eta_s=150.0)
     shown = ada.get(f"/{job.id}")
     assert answers.status_body(JobView.of(job)).items() <= shown.items()
-    assert {"queue": "slow", "retries": 2, "timeout_s": 60, "submitter": ada.owner.key, "attempt": 1, "depends_on": []}.items() <= shown.items()
+    facts = {"queue": "slow", "retries": 2, "timeout_s": 60, "submitter": ada.owner.key, "attempt": 1, "depends_on": []}
+    assert facts.items() <= shown.items()
     assert "traceback" not in shown and "target" not in shown
     move(job, FAILED, error="No paper.", error_code="error", traceback="Traceback…", reason="No paper.")
     shown = boss.get(f"/{job.id}")
@@ -98,7 +99,10 @@ def test_a_job_is_shown_in_the_words_of_its_status_url_and_operators_see_what_is
 
 
 def test_the_list_is_filtered_and_goes_on_where_a_page_ends(ada, boss):
-    jobs = [ada.submit(now=NOON + timedelta(minutes=number), name=f"Job.n{number}", queue="fast" if number % 2 else "slow") for number in range(6)]
+    jobs = [
+        ada.submit(now=NOON + timedelta(minutes=number), name=f"Job.n{number}", queue="fast" if number % 2 else "slow")
+        for number in range(6)
+    ]
     newest = [job.id for job in reversed(jobs)]
     move(jobs[0], STARTED, FAILED, error_code="timeout", now=NOON + timedelta(hours=1))
     move(jobs[1], STARTED, FINISHED, result={"big": "x" * 5000}, now=NOON + timedelta(hours=1))
@@ -119,7 +123,8 @@ def test_the_list_is_filtered_and_goes_on_where_a_page_ends(ada, boss):
         assert boss.ids(query) == expected, query
     for query in (
         "status=done", "limit=0", "limit=201", "limit=x", "cursor=x", "cursor=WzFd", "order=name", "queue=", "name=", "created_from=now",
-        "status=queued&name=a&name=b", "org_id=other", "owner=x", f"name={'x' * 300}", "created_to=2026-11-22T12:00:00", "target__contains=x",
+        "status=queued&name=a&name=b", "org_id=other", "owner=x", f"name={'x' * 300}", "created_to=2026-11-22T12:00:00",
+        "target__contains=x",
     ):  # fmt: skip
         assert ada.get(f"?{query}", status=400)["code"] in ("bad_query", "bad_cursor"), query
 
