@@ -21,9 +21,7 @@ def make_org(org_id: str = "acme", **config: Any):
 
     org, _ = Org.objects.get_or_create(org_id=org_id, defaults={"name": org_id.title(), "created_at": NOON})
     for key, value in config.items():
-        OrgConfigParameter.objects.update_or_create(
-            org=org, key=key, defaults={"value": value, "changed_at": NOON, "changed_by": "tests"}
-        )
+        OrgConfigParameter.objects.update_or_create(org=org, key=key, defaults={"value": value, "changed_at": NOON, "changed_by": "tests"})
     return org
 
 

@@ -168,7 +168,5 @@ class QueueMachine(RuleBasedStateMachine):
 def test_the_queue_does_what_the_model_says():
     run_state_machine_as_test(
         QueueMachine,
-        settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-        ),
+        settings=settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True),
     )

@@ -277,6 +277,7 @@ class Died(Exception):
 
 def test_a_move_whose_mover_died_before_telling_of_it_is_told_or_never_was(db, monkeypatch):
     task = make_task("t1")
+
     def die(_rows):
         raise Died
 

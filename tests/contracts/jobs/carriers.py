@@ -119,6 +119,7 @@ def commands(name: str, redis_url: str) -> dict[str, list[str]]:
     }
     if name in ("rq", "dramatiq"):
         import sys as _s
+
         ex = f"import django; django.setup(); from apps.jobs.backends import {name}_worker as w; w.serve(['{OURS}'], processes=2)"
         return {OURS: [_s.executable, "-c", ex], THEIRS: theirs[name]}
     return {OURS: manage("worker", "jobs", "--backend", name, "--queues", OURS, "--concurrency", "2"), THEIRS: theirs[name]}

@@ -47,8 +47,16 @@ def record(count: int, hook: Hook = Hook.APPROVAL, *, org_id="acme", output=None
         said = output(number) if callable(output) else output
         rows.append(
             PolicyRun(
-                id=ids.time_ordered(), org_id=org_id, task_key=f"{org_id}/t{number}", hook=hook, script_id="old", script_version=4,
-                input=inputs, output=said, error=error, at=at + timedelta(seconds=number),
+                id=ids.time_ordered(),
+                org_id=org_id,
+                task_key=f"{org_id}/t{number}",
+                hook=hook,
+                script_id="old",
+                script_version=4,
+                input=inputs,
+                output=said,
+                error=error,
+                at=at + timedelta(seconds=number),
             )  # fmt: skip
         )
     PolicyRun.objects.bulk_create(rows)

@@ -32,7 +32,7 @@ def test_questions_larger_than_any_pipe_go_through(sandbox):
 
 
 def test_every_json_value_arrives_and_returns_as_it_was(sandbox):
-    scalars = {"": None, "t": True, "f": False, "n": -(2**63), "m": 2**63 - 1, "x": 1.5, "s": "é漢😀\n\""}
+    scalars = {"": None, "t": True, "f": False, "n": -(2**63), "m": 2**63 - 1, "x": 1.5, "s": 'é漢😀\n"'}
     task = {**scalars, "l": [[], {}], "d": {"a": {"b": [1]}}}
     answer = sandbox.evaluate([call(ECHO, task)])[0]
     assert answer.value == {"seen": task}

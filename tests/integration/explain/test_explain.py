@@ -68,7 +68,11 @@ def test_every_decision_of_a_task_s_life_is_told_in_order_with_its_record(acme):
         ("policy", "approval"), ("policy", "priority"), ("transition", "queued"),
         ("assignment", "bo"), ("transition", "assigned"), ("transition", "dispatched"), ("transition", "completed"),
     ]  # fmt: skip
-    approval, priority, *_, = found["steps"]
+    (
+        approval,
+        priority,
+        *_,
+    ) = found["steps"]
     script = scripts.PolicyScript.objects.get(script_id="approval/mine")
     assert (approval["script_id"], approval["script_version"], approval["script_sha256"]) == ("approval/mine", 1, script.sha256)
     assert approval["input"]["task"]["task_id"] == "life" and approval["output"]["accepted"] is True

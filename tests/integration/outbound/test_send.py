@@ -88,8 +88,16 @@ def test_no_connection_is_opened_to_what_is_not_allowed(connected, host, setting
 
 @pytest.mark.parametrize(
     "leads_to",
-    [["127.0.0.1"], ["10.0.0.7"], ["169.254.169.254"], ["::1"], ["fe80::1"], ["100.64.0.1"], ["::ffff:127.0.0.1"],
-     ["93.184.216.34", "127.0.0.1"]],  # fmt: skip
+    [
+        ["127.0.0.1"],
+        ["10.0.0.7"],
+        ["169.254.169.254"],
+        ["::1"],
+        ["fe80::1"],
+        ["100.64.0.1"],
+        ["::ffff:127.0.0.1"],
+        ["93.184.216.34", "127.0.0.1"],
+    ],  # fmt: skip
 )
 def test_a_public_name_that_leads_inside_is_refused_before_connecting(connected, names, leads_to):
     names["rebind.example.com"] = leads_to

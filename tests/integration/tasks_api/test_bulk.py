@@ -204,5 +204,3 @@ def test_a_principal_of_another_org_gets_nothing_in(acme, caller):
     said = eve.bulk(make_entry(task_id="a"))
     assert (said[0]["status"], said[0]["message"]) == ("invalid", "organization not found")
     assert Task.objects.count() == 0
-
-

@@ -110,9 +110,7 @@ def test_what_is_too_much_is_429_and_stored_nowhere(slow, submitter):
 
 
 def test_the_specs_path_is_limited_in_its_own_shape(slow, submitter):
-    said = [
-        submitter.post("/internal/process-task?wait=0", {"type": "task", "data": make_entry(task_id=name)}) for name in ("a", "b", "c")
-    ]
+    said = [submitter.post("/internal/process-task?wait=0", {"type": "task", "data": make_entry(task_id=name)}) for name in ("a", "b", "c")]
     assert [response.status_code for response in said] == [202, 202, 429]
     assert said[2].json()["error"] and "Retry-After" in said[2] and "RateLimit" in said[0]
 

@@ -310,5 +310,3 @@ def test_beat_takes_its_upkeep_from_the_code(transactional_db):
         row = PeriodicTask.objects.get(name=name)
         assert row.enabled and row.expire_seconds and row.task.startswith("upkeep.")
     assert {"sweep", "reconcile", "revoked", "schedules"} <= set(scheduler.schedule)
-
-

@@ -34,5 +34,3 @@ def ask() -> Any:
 
     yield answer
     engine.close()
-
-

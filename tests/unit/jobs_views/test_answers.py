@@ -40,7 +40,7 @@ def test_the_etag_is_of_what_is_told():
     assert first.headers["ETag"] == same.headers["ETag"]
     assert (first.headers["Retry-After"], same.headers["Retry-After"]) == ("1", "6")
     assert answers.status(replace(JOB, message="x"), now=NOON, if_none_match=first.headers["ETag"]).status == 200
-    for header in (first.headers["ETag"], f'W/{first.headers["ETag"]}', "*", f'"a", {first.headers["ETag"]}'):
+    for header in (first.headers["ETag"], f"W/{first.headers['ETag']}", "*", f'"a", {first.headers["ETag"]}'):
         assert answers.status(JOB, now=NOON, if_none_match=header).status == 304
 
 

@@ -96,9 +96,7 @@ def test_in_time_fires_once_whatever_the_policy(catch_up):
     assert planned(catch_up, "2026-01-01T05:00", "2026-01-01T04:59:59") == ([], 0, "2026-01-01T05:00")
 
 
-@pytest.mark.parametrize(
-    ("catch_up", "fire", "missed"), [("skip", [], 6), ("one", ["10:00"], 5), ("all", ["08:00", "09:00", "10:00"], 3)]
-)
+@pytest.mark.parametrize(("catch_up", "fire", "missed"), [("skip", [], 6), ("one", ["10:00"], 5), ("all", ["08:00", "09:00", "10:00"], 3)])
 def test_what_was_missed_follows_the_policy(catch_up, fire, missed):
     assert planned(catch_up, "2026-01-01T05:00", "2026-01-01T10:30") == (fire, missed, "2026-01-01T11:00")
 

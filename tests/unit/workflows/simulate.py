@@ -1,7 +1,7 @@
 """One seed, one session in bad weather.
 
-    python -m tests.unit.workflows.simulate SEED [FAULT]     replays it
-    python -m tests.unit.workflows.simulate FIRST LAST       many, until one fails
+python -m tests.unit.workflows.simulate SEED [FAULT]     replays it
+python -m tests.unit.workflows.simulate FIRST LAST       many, until one fails
 """
 
 from __future__ import annotations

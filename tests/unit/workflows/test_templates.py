@@ -121,6 +121,8 @@ def test_a_small_template_cannot_become_a_huge_text() -> None:
 
 
 texts = st.text(alphabet=string.ascii_letters + "{}|. \"'\\\n", max_size=40)
+
+
 def test_a_large_object_given_to_many_items_is_counted_each_time() -> None:
     compiled, step = templates.compile({"all": "{config}"}, where="main.fan"), templates.StepBudget()
     values = {"config": ["x" * 1_000_000]}

@@ -94,9 +94,7 @@ class Store:
 
     def session_state(self) -> SessionState:
         session = self.session
-        return SessionState(
-            key="acme/s", status=session.status, run=session.run, deadline=session.deadline, published=session.published
-        )
+        return SessionState(key="acme/s", status=session.status, run=session.run, deadline=session.deadline, published=session.published)
 
     def of(self, path: str) -> list[tuple[ItemId, Item]]:
         run = self.nodes[path].run
