@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import orjson
 
@@ -83,7 +83,7 @@ def status_url(path: str, job_id: str) -> str:
     quoted = quote(path, safe="/:@!$&'()*+,;=~")
     if quoted.startswith("//"):
         quoted = f"/%2F{quoted[2:]}"
-    return f"{quoted}?{urlencode({'job_id': job_id})}"
+    return f"{quoted}?job_id={job_id}"
 
 
 def created(job: JobView, *, path: str, repeated: bool, now: datetime) -> Answer:

@@ -12,7 +12,7 @@ from apps.jobs import answers, news
 from apps.jobs.calls import JobView, Owner
 
 
-def follow(manager: Any, job_id: str, owner: Owner, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[Happening | None]:
+def follow(manager: Any, job_id: str, owner: Owner) -> Iterator[Happening | None]:
     """`status` for the job as it is and for each change, then `end`; the data is that of the status URL. None is a sign of
     life. Raises UnknownJob before the first."""
     told: dict[str, Any] | None = None
@@ -30,7 +30,7 @@ def follow(manager: Any, job_id: str, owner: Owner, *, beat_seconds: float = BEA
                 told = body
             if job.has_ended:
                 return
-            if not ear.wait(beat_seconds):
+            if not ear.wait(BEAT_SECONDS):
                 yield None
 
 

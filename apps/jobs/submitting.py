@@ -29,7 +29,7 @@ from apps.jobs.marks import JobMark
 from apps.jobs.models import Job
 from apps.jobs.options import PER_REQUEST, JobOptions
 from apps.jobs.people import owner_of
-from apps.jobs.snapshot import as_json
+from apps.jobs.snapshot import RequestSnapshot, as_json
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +142,13 @@ def _submit(view: Any, mark: JobMark, call: Call, args: Sequence[Any], kwargs: M
         user=owner.key, place=call.place, files=files.keep(asked.uploads),
     )  # fmt: skip
     unique_key = _unique_key(options, header("idempotency-key"), target, owner)
-    said = [target, snapshot.method, snapshot.path, plain, sorted([ref.field, ref.sha256, ref.name] for ref in snapshot.files)]
     job_call = JobCall(
         target=target,
         request=snapshot.json() if call.request is not None else None,
         args=plain["args"],
         kwargs=plain["kwargs"],
         unique_key=unique_key,
-        body_hash=hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest() if unique_key else "",
+        body_hash=_hash(target, snapshot, plain) if unique_key else "",
     )
     manager = manager_of(view)
     try:
@@ -200,6 +199,12 @@ def _unique_key(options: JobOptions, header: str, target: str, owner: Owner) -> 
         return key if len(key) <= 200 else hashlib.sha256(key.encode()).hexdigest()
     # Nobody in particular has no keys of his own: another nobody could guess them.
     return f"header:{hashlib.sha256(f'{target} {header}'.encode()).hexdigest()}" if header and owner.key else ""
+
+
+def _hash(target: str, snapshot: RequestSnapshot, plain: Any) -> str:
+    """Of what is asked for: the same request has the same, whatever its headers and wherever its uploads lie."""
+    said = [target, snapshot.method, snapshot.path, plain, sorted([ref.field, ref.sha256, ref.name] for ref in snapshot.files)]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _check(accepts: Any, data: Any) -> None:

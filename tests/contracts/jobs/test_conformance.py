@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
+import httpx
+import orjson
 import pytest
+from django.test import RequestFactory
 
 from apps.core import clock, redis
 from apps.jobs import sending, upkeep
@@ -12,8 +16,9 @@ from apps.jobs.calls import ANYBODY, Owner
 from apps.jobs.manager import OtherBody, UnknownJob
 from apps.jobs.models import Job
 from apps.jobs.states import JobStatus
-from tests.contracts.jobs import targets
+from tests.contracts.jobs import targets, views, views_fastapi
 from tests.contracts.jobs.carriers import LEASE_S, OURS, THEIRS, UNSERVED
+from tests.factories import bearer, make_key
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,6 +41,27 @@ def test_a_job_is_queued_started_and_finished_with_what_its_method_gave(carrier)
     assert carrier.moves(doubled.id) == ["started", "finished"]
     assert doubled.created_at <= doubled.started_at <= doubled.ended_at
     assert doubled.worker.startswith(f"{carrier.name}:") and doubled.attempt == 1
+
+
+def test_the_method_of_a_view_runs_and_answers_inline(carrier, settings):
+    settings.JOBS_BACKEND, key = carrier.name, make_key()
+    answer = views.Drf.as_view()(RequestFactory().post("/drf", '{"a": 1}', content_type="application/json", headers=bearer(key)))
+    assert (answer.status_code, answer.data) == (201, {"drf": {"a": 1}, "key": key.split("_")[1]})
+    assert Job.objects.get().backend == carrier.name
+
+
+@pytest.mark.parametrize("carrier", ["celery"], indirect=True)
+def test_methods_of_other_frameworks_run_too(carrier):
+    in_django = views.Plain.as_view()(RequestFactory().post("/plain", '{"a": 1}', content_type="application/json"))
+    assert (in_django.status_code, orjson.loads(in_django.content)) == (200, {"django": {"a": 1}})
+    assert views.Free().double(21) == 42
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=views_fastapi.app), base_url="http://test") as client:
+            return await client.post("/fast", json={"a": 1})
+
+    assert asyncio.run(ask()).json() == {"fastapi": {"a": 1}}
+    assert set(Job.objects.values_list("status", "backend")) == {("finished", carrier.name)}
 
 
 def test_what_goes_wrong_is_said_in_one_sentence_and_never_undone(carrier):
