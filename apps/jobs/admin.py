@@ -81,7 +81,7 @@ def _between(start: datetime | None, end: datetime | None) -> str:
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    list_display = ("short_id", "called", "state", "bar", "took", "created_at", "whose")
+    list_display = ("short_id", "called", "state", "bar", "when", "whose")
     list_filter = ("status", QueueFilter, ErrorFilter, BackendFilter, OrgFilter)
     search_fields = ("^id", "name", "=owner", "=unique_key")
     search_help_text = "how a job id begins, words of a name, a submitter (user:… or key:…), or a unique key"
@@ -132,9 +132,10 @@ class JobAdmin(ReadOnlyAdmin):
             row.status, row.progress, round(row.progress),
         )  # fmt: skip
 
-    @admin.display(description="took")
-    def took(self, row: Job) -> str:
-        return _between(row.started_at, row.ended_at)
+    @admin.display(description="submitted", ordering="sequence")
+    def when(self, row: Job) -> str:
+        took = _between(row.started_at, row.ended_at)
+        return format_html("{}<br><span class='jp-quiet'>{}</span>", f"{row.created_at:%Y-%m-%d %H:%M:%S}", took and f"ran {took}")
 
     @admin.display(description="submitter", ordering="owner")
     def whose(self, row: Job) -> str:

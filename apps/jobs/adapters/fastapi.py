@@ -180,4 +180,3 @@ def _django(upload: StarletteUpload) -> UploadedFile:
 
 def _starlette(upload: Any) -> StarletteUpload:
     return StarletteUpload(upload, size=upload.size, filename=upload.name)
-

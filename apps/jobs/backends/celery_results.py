@@ -47,5 +47,3 @@ def forget(job_id: str) -> None:
     from django_celery_results.models import TaskResult
 
     TaskResult.objects.filter(task_id=job_id).delete()
-
-

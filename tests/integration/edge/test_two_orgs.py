@@ -9,12 +9,14 @@ import pytest
 from django.urls import get_resolver
 
 from apps.dsl.models import Backtest
+from apps.jobs.calls import Owner
 from apps.orgs.models import Change
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 from tests.factories import NOON, bearer, make_agent, make_key, make_org, make_task
 from tests.integration.edge.test_every_route import routes
+from tests.integration.jobs_surface.kit import submit
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +64,7 @@ def theirs(client, redis, settings) -> dict[str, str]:
         "session_id": "session-1", "path": "main.fan", "index": "1", "collection": "notes", "key": KEY,
         "task_id": task.task_id, "subject_id": "ada", "role_id": "scouts", "script_id": "mine", "name": "nightly", "endpoint_id": endpoint,
         "delivery_id": delivery, "enrolment_id": enrolment, "backtest_id": backtest.pk, "action_id": action, "org_id": "acme",
+        "job_id": submit(Owner(key="key:root", org_id="acme")).pk,
     }  # fmt: skip
 
 
