@@ -10,7 +10,7 @@ from celery import Task, shared_task, signals
 from celery.exceptions import Ignore
 
 from apps.core import background, clock, redis
-from apps.workflows.engine import recovery, work
+from apps.workflows.engine import afterwards, recovery, work
 from apps.workflows.engine.store import UnknownSession
 from jobplatform.queues import Work
 
@@ -23,6 +23,11 @@ _stopping = False
 def _stop(**_signal: object) -> None:
     global _stopping
     _stopping = True
+
+
+@signals.worker_shutdown.connect
+def _settle(**_signal: object) -> None:
+    afterwards.settle()
 
 
 @shared_task(name=Work.RUN_CHUNK, bind=True, ignore_result=True)

@@ -121,21 +121,30 @@ class ChunkRunner:
         self._ended: list[tuple[Work, Outcome, datetime]] = []
         self._flushed = self._looked = time.monotonic()
         self._loop: asyncio.Runner | None = None
+        self._watch = Watch(self._renew, RENEW_SECONDS)
+        self._whole = False
         self._careful = taken.chunk.deaths > 0
         """Somebody died at this: each result is written at once, so that the next one knows at which item."""
 
-    def run(self) -> bool:
-        """True when every item of the chunk has ended and the chunk is done."""
-        watch = Watch(self._renew, RENEW_SECONDS)
+    def run(self) -> float:
+        """Do the items. Answers how many seconds that took; `finish` must follow."""
+        began = time.monotonic()
         try:
-            whole = self._each(watch)
+            self._whole = self._each(self._watch)
+        except BaseException:
+            self._watch.stop()
+            raise
         finally:
-            watch.stop()
             if self._loop is not None:
                 self._loop.close()
+        return time.monotonic() - began
+
+    def finish(self) -> bool:
+        """Write what is not written yet. True when every item of the chunk has ended and the chunk is done."""
+        self._watch.stop()
         self._flush()
         failpoint("items.flushed")
-        if not whole or self.taken.lost or watch.lost:
+        if not self._whole or self.taken.lost or self._watch.lost:
             return self._give_back()
         return _move(self.taken.chunk, ChunkStatus.DONE, now=clock.now())
 

@@ -1,7 +1,8 @@
 """What the messages ask for: run a chunk, look at a session, end the items of ended tasks. One call each.
 
 Whoever ends a step looks at what follows from it right here, and does one of the chunks that may run now itself, without a
-message to itself: a chain of short steps costs no hop. Others are sent.
+message to itself: a chain of short steps costs no hop. Others are sent. A worker for whom other chunks wait takes the next one
+at once, and has what follows written beside it (`afterwards.py`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from apps.core import clock
-from apps.workflows.engine import away, canvas, limits, pulse, store, undoing
+from apps.core import background, clock
+from apps.workflows.document.spec import TaskSpec
+from apps.workflows.engine import afterwards, away, canvas, limits, pulse, store, undoing
 from apps.workflows.engine.canvas import Sending, chunk_id
 from apps.workflows.engine.coordinator import Coordinator
 from apps.workflows.engine.endings import CHUNK_OPEN
-from apps.workflows.engine.running import ChunkRunner, Claim, claim
+from apps.workflows.engine.running import ChunkRunner, claim
 from apps.workflows.models import Chunk, Step
 from apps.workflows.states import SessionStatus
+from jobplatform.queues import QueueName
 
 SLICE_SECONDS = 5.0
 """So long a worker goes on with what follows before it takes the next message."""
+LONG_SECONDS = 0.005
+"""After a chunk that took so long, and with others waiting, what follows is written while the next one is done."""
 
 
 def never() -> bool:
@@ -59,14 +64,20 @@ def _one(chunk: str, saved: dict[str, Any] | None, stopping: Callable[[], bool])
         unheard = away.send(taken, task, saved, now=now)
         pulse.tell(taken.session.key)
         return saved is not None and not unheard, after(unheard, now=now) if unheard else []
-    whole = ChunkRunner(taken, task, stopping=stopping).run()
-    if not whole and not taken.lost:
+    runner = ChunkRunner(taken, task, stopping=stopping)
+    took = runner.run()
+    if took >= LONG_SECONDS and saved is None and not stopping() and background.waiting(QueueName.ITEMS):
+        afterwards.hand_over(lambda: canvas.send(_after_chunk(runner, task, in_chord=False)))
         return False, []
-    return False, _after_chunk(taken, in_chord=saved is not None, eager=bool(taken.failed and task.fail_fast) or task.join.rule == "first")
+    return False, _after_chunk(runner, task, in_chord=saved is not None)
 
 
-def _after_chunk(taken: Claim, *, in_chord: bool, eager: bool) -> list[Sending]:
+def _after_chunk(runner: ChunkRunner, task: TaskSpec, *, in_chord: bool) -> list[Sending]:
     """In a chord the last part wakes the step; else whoever finds that nothing is left."""
+    taken = runner.taken
+    if not runner.finish() and not taken.lost:
+        return []
+    eager = bool(taken.failed and task.fail_fast) or task.join.rule == "first"
     now = clock.now()
     step = taken.step
     spec = store.spec_of(taken.session)

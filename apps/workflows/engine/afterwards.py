@@ -1,0 +1,70 @@
+"""Writing down what a worker has done while it does the next.
+
+An item that waits for something, or works outside of Python, leaves its worker's processor idle; what follows from the item
+before it (its result, its step's end, whose turn it is now) is written meanwhile by one thread beside it. Where nothing else
+waits to be done, nothing is won by that: the worker goes on itself (`work.py`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from django.db import close_old_connections
+
+log = logging.getLogger(__name__)
+
+BEHIND = 1
+"""So many pieces may wait for the thread; who has another one waits until one is done."""
+
+
+class _Afterwards:
+    def __init__(self) -> None:
+        self._pieces: queue.Queue[tuple[contextvars.Context, Callable[[], None]]] = queue.Queue(BEHIND)
+        self._thread: threading.Thread | None = None
+
+    def hand_over(self, piece: Callable[[], None]) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="workflows-afterwards", daemon=True)
+            self._thread.start()
+        self._pieces.put((contextvars.copy_context(), piece))
+
+    def settle(self) -> None:
+        self._pieces.join()
+
+    def _run(self) -> None:
+        while True:
+            context, piece = self._pieces.get()
+            try:
+                close_old_connections()
+                context.run(piece)
+            except Exception:  # the thread goes on; the piece's chunk has a lease that lapses, and is found by upkeep
+                log.exception("afterwards.failed")
+            finally:
+                self._pieces.task_done()
+
+
+_afterwards = _Afterwards()
+
+
+def hand_over(piece: Callable[[], None]) -> None:
+    """Have it done soon, in the order of these calls. Waits when the thread is behind."""
+    _afterwards.hand_over(piece)
+
+
+def settle() -> None:
+    """Wait until all of it is done: a worker that stops owes it."""
+    _afterwards.settle()
+
+
+def reset() -> None:
+    """After a fork: the thread stayed behind."""
+    global _afterwards
+    _afterwards = _Afterwards()
+
+
+os.register_at_fork(after_in_child=reset)
