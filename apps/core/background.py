@@ -13,7 +13,7 @@ from typing import Any
 from celery import chord, current_app
 from celery.app.task import Context
 from celery.exceptions import CeleryError
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import OperationalError
 
 from apps.core.redis import RedisDown
 
@@ -57,18 +57,6 @@ def send_chord(group_id: str, name: str, each: Sequence[Mapping[str, Any]], *, t
         log.warning("background.not_sent", extra={"work": name, "hints": len(each), "error": str(error)})
         return False
     return True
-
-
-def waiting(queue: str) -> bool:
-    """Are there messages in the queue that nobody has taken? No, when the broker is away."""
-    try:
-        with current_app.producer_pool.acquire(block=True) as producer:
-            return producer.channel.queue_declare(queue, passive=True).message_count > 0
-    except ChannelError:  # a queue of Redis that is empty is not there
-        return False
-    except AWAY as error:
-        log.warning("background.not_asked", extra={"error": str(error)})
-        return False
 
 
 def saved_part(request: Any) -> dict[str, Any] | None:

@@ -18,7 +18,10 @@ from django.db.models.base import ModelState
 from apps.core import bulk_sql
 from apps.core.bulk_values import Change, Shape
 
-__all__ = ["Change", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "scan"]
+__all__ = [
+    "Change", "assign", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "pick",
+    "scan",
+]  # fmt: skip
 
 
 def atomic(model: type[models.Model], *, savepoint: bool = True) -> AbstractContextManager[None]:
@@ -73,19 +76,34 @@ def insert_missing(rows: Sequence[models.Model]) -> None:
     for row in rows:
         by_model[type(row)].setdefault(row.pk, row)
     for model, group in by_model.items():
-        try:
-            with atomic(model):
-                _insert(model, list(group.values()))
-        except IntegrityError:
-            for pk in model._default_manager.filter(pk__in=list(group)).values_list("pk", flat=True):
-                group.pop(pk, None)
-            # Another copy may still insert one of the rest between the look and the write; one by one settles it.
-            for row in group.values():
-                try:
-                    with atomic(model):
-                        row.save(force_insert=True)
-                except IntegrityError:
-                    continue
+        if connections[router.db_for_write(model)].vendor == "mongodb":
+            _insert_what_is_missing(model, group)
+            continue
+        with atomic(model, savepoint=False):
+            _insert(model, list(group.values()), missing=True)
+
+
+def _insert_what_is_missing(model: type[models.Model], rows: dict[str, models.Model]) -> None:
+    try:
+        _insert(model, list(rows.values()))
+    except IntegrityError:
+        for pk in model._default_manager.filter(pk__in=list(rows)).values_list("pk", flat=True):
+            rows.pop(pk, None)
+        # Another copy may still insert one of the rest between the look and the write; one by one settles it.
+        for row in rows.values():
+            try:
+                row.save(force_insert=True)
+            except IntegrityError:
+                continue
+
+
+def assign(model: type[models.Model], fields: Mapping[str, Any], **where: Any) -> int:
+    """Write these fields to every row whose named fields equal what is given (a list: any of it); how many there were."""
+    connection = connections[router.db_for_write(model)]
+    if connection.vendor == "sqlite":
+        return bulk_sql.assign(connection, model, fields, where)
+    chosen = {f"{name}__in" if isinstance(value, list) else name: value for name, value in where.items()}
+    return model._default_manager.filter(**chosen).update(**fields)
 
 
 def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set[str]:
@@ -122,35 +140,42 @@ def complete(model: type[models.Model], pks: Sequence[str]) -> set[str]:
 def load(model: type[Row], pks: Sequence[str], fields: Sequence[str]) -> dict[str, Row]:
     """Rows by primary key, with these fields only; another field is fetched when it is asked for, row by row."""
     alias = router.db_for_read(model)
-    connection = connections[alias]
     names = [model._meta.pk.attname, *fields]
-    if connection.vendor == "sqlite":
-        found = bulk_sql.select(connection, model, names, pks)
-    else:
-        found = model._default_manager.filter(pk__in=pks).values_list(*names)
     rows: dict[str, Row] = {}
-    for values in found:
+    for values in pick(model, pks, names):
         row = _bare(model, dict(zip(names, values, strict=True)))
         row._state.adding, row._state.db = False, alias
         rows[values[0]] = row
     return rows
 
 
-def scan(model: type[models.Model], fields: Sequence[str], *, order: str, **equal: Any) -> Iterator[tuple[Any, ...]]:
-    """The values of these fields of the rows whose named fields equal what is given, in order."""
+def pick(model: type[models.Model], pks: Sequence[str], fields: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """The values of these fields for these primary keys, in no order."""
     connection = connections[router.db_for_read(model)]
     if connection.vendor == "sqlite":
-        yield from bulk_sql.scan(connection, model, fields, order, equal)
-    else:
-        yield from model._default_manager.filter(**equal).order_by(order).values_list(*fields).iterator(chunk_size=2000)
+        return bulk_sql.select(connection, model, fields, pks)
+    return model._default_manager.filter(pk__in=pks).values_list(*fields)
 
 
-def _insert(model: type[models.Model], rows: Sequence[models.Model]) -> None:
+def scan(
+    model: type[models.Model], fields: Sequence[str], *, order: str, first: int | None = None, **equal: Any
+) -> Iterator[tuple[Any, ...]]:
+    """The values of these fields of the rows whose named fields equal what is given, in order (`-name`: from the last); of so
+    many, if `first` says."""
+    connection = connections[router.db_for_read(model)]
+    if connection.vendor == "sqlite":
+        yield from bulk_sql.scan(connection, model, fields, order, first, equal)
+        return
+    rows = model._default_manager.filter(**equal).order_by(order).values_list(*fields)
+    yield from rows.iterator(chunk_size=2000) if first is None else rows[:first]
+
+
+def _insert(model: type[models.Model], rows: Sequence[models.Model], *, missing: bool = False) -> None:
     alias = router.db_for_write(model)
     connection = connections[alias]
     if connection.vendor == "mongodb" or model._meta.auto_field is not None:
-        model._default_manager.bulk_create(rows)
+        model._default_manager.bulk_create(rows, ignore_conflicts=missing)
         return
-    bulk_sql.insert(connection, model, rows)
+    bulk_sql.insert(connection, model, rows, missing=missing)
     for row in rows:
         row._state.adding, row._state.db = False, alias

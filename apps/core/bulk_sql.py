@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -33,14 +33,16 @@ class _Column:
     """Back. SQLite only."""
 
 
-def insert(connection: Any, model: type[models.Model], rows: Sequence[models.Model]) -> None:
+def insert(connection: Any, model: type[models.Model], rows: Sequence[models.Model], *, missing: bool = False) -> None:
+    """`missing`: rows that are there already stay as they are."""
     fields = model._meta.concrete_fields
     columns = [_column(connection.alias, model, field.name) for field in fields]
     encoders = [(field.attname, column.prepare) for field, column in zip(fields, columns, strict=True)]
     names = ", ".join(f'"{column.name}"' for column in columns)
     with connection.cursor() as cursor:
         cursor.executemany(
-            f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({_marks("%s", len(columns))})',  # noqa: S608 - the names come from the model
+            f'INSERT INTO "{model._meta.db_table}" ({names}) VALUES ({_marks("%s", len(columns))})'  # noqa: S608 - the names come from the model
+            + (" ON CONFLICT DO NOTHING" if missing else ""),
             [[row[name] if prepare is None else prepare(row[name]) for name, prepare in encoders] for row in map(vars, rows)],
         )
 
@@ -72,8 +74,25 @@ def select(connection: Any, model: type[models.Model], names: Sequence[str], pks
         yield tuple(value if read is None or value is None else read(value) for read, value in zip(reads, row, strict=True))
 
 
+def assign(connection: Any, model: type[models.Model], fields: Mapping[str, Any], where: Mapping[str, Any]) -> int:
+    """SQLite: write these to the rows that equal those, or one of those."""
+    values: list[Any] = []
+
+    def take(name: str, given: Any) -> str:
+        column = _column(connection.alias, model, name)
+        each = given if isinstance(given, list) else [given]
+        values.extend(each if column.prepare is None else map(column.prepare, each))
+        return f'"{column.name}" ' + (f"IN ({_marks('?', len(each))})" if isinstance(given, list) else "= ?")
+
+    assigned = ", ".join([take(name, value) for name, value in fields.items()])
+    holds = " AND ".join([take(name, value) for name, value in where.items()])
+    statement = f'UPDATE "{model._meta.db_table}" SET {assigned} WHERE {holds}'  # noqa: S608 - as above
+    with connection.cursor(), connection.wrap_database_errors:
+        return connection.connection.execute(statement, values).rowcount
+
+
 def scan(
-    connection: Any, model: type[models.Model], names: Sequence[str], order: str, equal: dict[str, Any]
+    connection: Any, model: type[models.Model], names: Sequence[str], order: str, first: int | None, equal: dict[str, Any]
 ) -> Iterator[tuple[Any, ...]]:
     """SQLite: the values of these fields of the rows that equal these, in the order of a field."""
     columns = [_column(connection.alias, model, name) for name in names]
@@ -81,8 +100,9 @@ def scan(
     reads = [column.read for column in columns]
     listed = ", ".join(f'+"{column.name}"' for column in columns)
     where = " AND ".join(f'"{column.name}" = ?' for column in guards)
-    by = _column(connection.alias, model, order).name
-    statement = f'SELECT {listed} FROM "{model._meta.db_table}" WHERE {where} ORDER BY "{by}"'  # noqa: S608 - as above
+    by = f'"{_column(connection.alias, model, order.removeprefix("-")).name}"' + (" DESC" if order.startswith("-") else "")
+    limit = "" if first is None else f" LIMIT {first:d}"
+    statement = f'SELECT {listed} FROM "{model._meta.db_table}" WHERE {where} ORDER BY {by}{limit}'  # noqa: S608 - as above
     values = [value if guard.prepare is None else guard.prepare(value) for guard, value in zip(guards, equal.values(), strict=True)]
     for row in _run(connection, statement, values):
         yield tuple(value if read is None or value is None else read(value) for read, value in zip(reads, row, strict=True))

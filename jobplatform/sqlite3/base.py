@@ -3,7 +3,7 @@
 One writer at a time may have a SQLite file. Its own way to wait is to look again after ever longer naps, up to a tenth of a
 second, and whoever happens to look first gets it: beside a busy writer somebody is always unlucky for a third of a second.
 Here those that wait queue up on a file lock beside the database, which wakes them in turn; only the first of them looks
-whether SQLite is free, every millisecond. Nobody overtakes him, not even the writer who has just finished.
+whether SQLite is free, at least every millisecond. Nobody overtakes him, not even the writer who has just finished.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 from django.db.backends.sqlite3 import base
 from django.db.utils import OperationalError
 
-LOOK_SECONDS = 0.001
+LOOK_SECONDS = (0.0001, 0.001)
+"""Pauses between looks: the first, and the longest. Most transactions are shorter than a millisecond."""
 SUFFIX = "-turn"
 
 
@@ -38,6 +39,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         patience = self.settings_dict["OPTIONS"].get("timeout", 5.0)
         until = time.monotonic() + patience
         with self._first_in_line(patience):
+            pause, longest = LOOK_SECONDS
             while True:
                 try:
                     return super()._start_transaction_under_autocommit()
@@ -45,7 +47,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     # Whoever stood in line for longer than his patience has had one look, and those behind him have theirs.
                     if "locked" not in str(error) or time.monotonic() >= until:
                         raise
-                time.sleep(LOOK_SECONDS)
+                time.sleep(pause)
+                pause = min(2 * pause, longest)
 
     @contextmanager
     def _first_in_line(self, patience: float) -> Iterator[None]:

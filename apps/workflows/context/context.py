@@ -80,8 +80,8 @@ class _Place:
 class ContextStore:
     def version(self, session_key: str) -> int:
         """Of the last write; 0 before the first."""
-        newest = ContextWrite.objects.filter(session_key=session_key).order_by("-version").values_list("version", flat=True)
-        return newest.first() or 0
+        found = bulk.scan(ContextWrite, ["version"], order="-version", first=1, session_key=session_key)
+        return next((version for (version,) in found), 0)
 
     def write_once(self, session_key: str, values: Mapping[str, Any], writer: str, now: datetime) -> int:
         """All values in one write; its version. A writer that wrote already gets the version of then, and nothing changes:

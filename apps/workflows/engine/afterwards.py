@@ -11,6 +11,7 @@ import contextvars
 import logging
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 BEHIND = 1
 """So many pieces may wait for the thread; who has another one waits until one is done."""
+
+SWITCH_SECONDS = 0.0005
 
 
 class _Afterwards:
@@ -31,6 +34,8 @@ class _Afterwards:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="workflows-afterwards", daemon=True)
             self._thread.start()
+            # Whoever waits for the interpreter may hold SQLite's write lock: five milliseconds would be everybody's.
+            sys.setswitchinterval(SWITCH_SECONDS)
         self._pieces.put((contextvars.copy_context(), piece))
 
     def settle(self) -> None:

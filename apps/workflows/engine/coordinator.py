@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +33,8 @@ STEP_IS_OVER = [status.value for status in STEP_ENDED]
 BUSY = timedelta(seconds=15)
 """An expansion says so often that it lives."""
 ROUNDS_MAX = 200_000
+SMALL = 100
+"""So many results are gathered and written while others wait to write."""
 LOOKED_AT = 400
 """Nodes looked at in one round."""
 RACES = (plan.Finish, plan.Skip, plan.Retry, plan.Open, plan.Start)
@@ -127,14 +130,17 @@ class Coordinator:
     def _finish(
         self, spec: SessionSpec, reader: StoreReader, snapshot: plan.Snapshot, moves: Sequence[plan.Finish], now: datetime
     ) -> set[str]:
-        steps = [self._finished_step(spec, reader, snapshot, move, now) for move in moves if spec.nodes[move.path].is_step]
         groups = [
             StepMove(row=reader.rows[move.path], end=move.status, reason=move.because, fields={"partial": move.partial})
             for move in moves
             if not spec.nodes[move.path].is_step
         ]
-        failpoint("finish.context_written")
-        changed = self._move([*steps, *groups], now)
+        # Results and ends go in one transaction, but for results that take long to gather: others would wait for us.
+        small = sum(reader.rows[move.path].total for move in moves) <= SMALL
+        with bulk.atomic(Step) if small else nullcontext():
+            steps = [self._finished_step(spec, reader, snapshot, move, now) for move in moves if spec.nodes[move.path].is_step]
+            failpoint("finish.context_written")
+            changed = self._move([*steps, *groups], now)
         self._release = self._release or any(spec.scopes(path) for path in changed if spec.nodes[path].is_step)
         failpoint("finish.moved")
         return changed

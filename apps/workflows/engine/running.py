@@ -66,32 +66,33 @@ class Claim:
 
 def claim(chunk_id: str, *, now: datetime) -> Claim | None:
     """None: somebody else has it, it is done, or it is no longer wanted."""
+    chunk = bulk.load(Chunk, [chunk_id], CHUNK_FIELDS).get(chunk_id)
+    if chunk is None or chunk.status not in CLAIMABLE:
+        return None
+    if chunk.status == ChunkStatus.RUNNING and chunk.lease_until and chunk.lease_until > now:
+        return None
+    session = store.light(chunk.session_key)
+    step = bulk.load(Step, [chunk.step_id], store.STEP_FIELDS).get(chunk.step_id)
+    if (refusal := _refusal(chunk, session, step)) is not None:
+        _move(chunk, refusal, now=now)
+        return None
+    fence = chunk.fence + 1
+    deaths = chunk.deaths + (chunk.status == ChunkStatus.RUNNING)
+    fields = {
+        "status": ChunkStatus.RUNNING.value, "fence": fence, "deaths": deaths % DEATHS_MAX, "lease_until": now + LEASE, "updated_at": now,
+    }  # fmt: skip
+    change = bulk.Change(pk=chunk.pk, guards={"status": chunk.status, "fence": chunk.fence}, fields=fields)
+    items: list[Work] = []
     with bulk.atomic(Chunk):
-        chunk = bulk.load(Chunk, [chunk_id], CHUNK_FIELDS).get(chunk_id)
-        if chunk is None or chunk.status not in CLAIMABLE:
+        # Who cancels the step or the session ends its chunks: then the guards no longer hold.
+        if not bulk.compare_and_set(Chunk, [change]):
             return None
-        if chunk.status == ChunkStatus.RUNNING and chunk.lease_until and chunk.lease_until > now:
-            return None
-        session = store.light(chunk.session_key)
-        step = bulk.load(Step, [chunk.step_id], store.STEP_FIELDS).get(chunk.step_id)
-        if (refusal := _refusal(chunk, session, step)) is not None:
-            _move(chunk, refusal, now=now)
-            return None
-        fence = chunk.fence + 1
-        deaths = chunk.deaths + (chunk.status == ChunkStatus.RUNNING)
-        fields = {
-            "status": ChunkStatus.RUNNING.value, "fence": fence, "deaths": deaths % DEATHS_MAX, "lease_until": now + LEASE,
-        }  # fmt: skip
-        guards = {"status": chunk.status, "fence": chunk.fence}
-        if not bulk.compare_and_set(Chunk, [bulk.Change(pk=chunk.pk, guards=guards, fields={**fields, "updated_at": now})]):
-            return None
-        chunk.fence, chunk.deaths, chunk.status = fence, deaths, ChunkStatus.RUNNING.value
-        items: list[Work] = []
         if chunk.executor != "agent":
-            mine = Item.objects.filter(chunk_id=chunk.pk)
-            mine.filter(status__in=OPEN).update(status=ItemStatus.RUNNING.value, fence=fence, started_at=now)
+            began = {"status": ItemStatus.RUNNING.value, "fence": fence, "started_at": now}
+            bulk.assign(Item, began, chunk_id=chunk.pk, status=OPEN)
             rows = bulk.scan(Item, ITEM_FIELDS, order="index", chunk_id=chunk.pk, status=ItemStatus.RUNNING.value)
             items = [Work(*values) for values in rows]
+    chunk.fence, chunk.deaths, chunk.status = fence, deaths, ChunkStatus.RUNNING.value
     failpoint("chunk.claimed")
     return Claim(chunk=chunk, session=session, step=step, items=items)
 
@@ -142,11 +143,12 @@ class ChunkRunner:
     def finish(self) -> bool:
         """Write what is not written yet. True when every item of the chunk has ended and the chunk is done."""
         self._watch.stop()
-        self._flush()
-        failpoint("items.flushed")
-        if not self._whole or self.taken.lost or self._watch.lost:
-            return self._give_back()
-        return _move(self.taken.chunk, ChunkStatus.DONE, now=clock.now())
+        with bulk.atomic(Item):
+            self._flush()
+            failpoint("items.flushed")
+            if self._whole and not self.taken.lost and not self._watch.lost:
+                return _move(self.taken.chunk, ChunkStatus.DONE, now=clock.now())
+        return self._give_back()
 
     def _each(self, watch: Watch) -> bool:
         items = self.taken.items

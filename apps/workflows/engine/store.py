@@ -36,6 +36,7 @@ STEP_FIELDS = (
 )  # fmt: skip
 STEP_IS_OPEN = [status.value for status in STEP_OPEN]
 TEXT = 1000
+_STEP_STATUS = {status.value: status for status in StepStatus}
 UNDOING = "~undo"
 """Parent of the steps that undo others: they are in no group."""
 
@@ -156,6 +157,11 @@ class StoreReader:
             )
             for path, row in rows.items()
         }  # fmt: skip
+
+    def statuses(self, paths: Collection[str]) -> Mapping[str, StepStatus]:
+        wanted = [step_id(self.session.key, path) for path in paths]
+        parts = (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE))
+        return {path: _STEP_STATUS[status] for part in parts for path, status in bulk.pick(Step, part, ("path", "status"))}
 
     def open_member(self, group: str) -> bool:
         return self._members(group).filter(status__in=STEP_IS_OPEN).exists()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from apps.core import background, clock
+from apps.core import clock
 from apps.workflows.document.spec import TaskSpec
 from apps.workflows.engine import afterwards, away, canvas, limits, pulse, store, undoing
 from apps.workflows.engine.canvas import Sending, chunk_id
@@ -21,12 +21,15 @@ from apps.workflows.engine.endings import CHUNK_OPEN
 from apps.workflows.engine.running import ChunkRunner, claim
 from apps.workflows.models import Chunk, Step
 from apps.workflows.states import SessionStatus
-from jobplatform.queues import QueueName
 
 SLICE_SECONDS = 5.0
 """So long a worker goes on with what follows before it takes the next message."""
 LONG_SECONDS = 0.005
-"""After a chunk that took so long, and with others waiting, what follows is written while the next one is done."""
+"""After a chunk that took so long, with others waiting, what follows is written while the next one is done."""
+CROWDED_SECONDS = 1.0
+"""Others are likely to wait so long after there was more to do than one could do."""
+
+_crowded_until = 0.0
 
 
 def never() -> bool:
@@ -66,7 +69,7 @@ def _one(chunk: str, saved: dict[str, Any] | None, stopping: Callable[[], bool])
         return saved is not None and not unheard, after(unheard, now=now) if unheard else []
     runner = ChunkRunner(taken, task, stopping=stopping)
     took = runner.run()
-    if took >= LONG_SECONDS and saved is None and not stopping() and background.waiting(QueueName.ITEMS):
+    if took >= LONG_SECONDS and saved is None and not stopping() and time.monotonic() < _crowded_until:
         afterwards.hand_over(lambda: canvas.send(_after_chunk(runner, task, in_chord=False)))
         return False, []
     return False, _after_chunk(runner, task, in_chord=saved is not None)
@@ -87,7 +90,11 @@ def _after_chunk(runner: ChunkRunner, task: TaskSpec, *, in_chord: bool) -> list
     if not eager and (in_chord or (taken.chunk.size < step.total and _more_of(step))):
         pulse.tell(taken.session.key)
         return []
-    return look(taken.session.key, [step.path], now=now)
+    sendings = look(taken.session.key, [step.path], now=now)
+    if sum(one.count for one in sendings) > 1:
+        global _crowded_until
+        _crowded_until = time.monotonic() + CROWDED_SECONDS
+    return sendings
 
 
 def _more_of(step: Step) -> bool:

@@ -22,6 +22,9 @@ class Reader(Protocol):
 
     def nodes(self, paths: Collection[str]) -> Mapping[str, NodeState]: ...
 
+    def statuses(self, paths: Collection[str]) -> Mapping[str, StepStatus]:
+        """The same, where the status is all that is needed."""
+
     def open_member(self, group: str) -> bool:
         """Is any direct member of the group not ended? (One indexed row.)"""
 
@@ -55,7 +58,7 @@ def _dependencies(spec: SessionSpec, reader: Reader, nodes: dict[str, NodeState]
     while left:
         wanted = {one for names in left.values() for one in names[:size]}
         if absent := wanted - nodes.keys():
-            nodes.update(reader.nodes(absent))
+            nodes.update((path, NodeState(status=status)) for path, status in reader.statuses(absent).items())
         left = {
             path: names[size:]
             for path, names in left.items()

@@ -32,6 +32,9 @@ class Rows:
         self.read += len(paths)
         return {path: self.states[path] for path in paths}
 
+    def statuses(self, paths: Collection[str]) -> Mapping[str, StepStatus]:
+        return {path: state.status for path, state in self.nodes(paths).items()}
+
     def open_member(self, group: str) -> bool:
         self.read += 1
         return self.open[group] > 0

@@ -164,6 +164,9 @@ class _Asked:
         self.nodes, self.members = store.nodes_state, store.members
         self.open_member, self.open_node = store.open_member, store.open_node
 
+    def statuses(self, paths: Iterable[str]) -> dict[str, StepStatus]:
+        return {path: state.status for path, state in self.nodes(paths).items()}
+
 
 @dataclass(kw_only=True)
 class Weather:
