@@ -19,6 +19,8 @@ from django.db import close_old_connections
 
 log = logging.getLogger(__name__)
 
+BEGINS_SECONDS = 0.01
+"""So long the worker has the interpreter for itself, to take its next chunk; then it works, or there is none."""
 BEHIND = 1
 """So many pieces may wait for the thread; who has another one waits until one is done."""
 
@@ -29,6 +31,7 @@ class _Afterwards:
     def __init__(self) -> None:
         self._pieces: queue.Queue[tuple[contextvars.Context, Callable[[], None]]] = queue.Queue(BEHIND)
         self._thread: threading.Thread | None = None
+        self.begun = threading.Event()
 
     def hand_over(self, piece: Callable[[], None]) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -36,6 +39,7 @@ class _Afterwards:
             self._thread.start()
             # Whoever waits for the interpreter may hold SQLite's write lock: five milliseconds would be everybody's.
             sys.setswitchinterval(SWITCH_SECONDS)
+        self.begun.clear()
         self._pieces.put((contextvars.copy_context(), piece))
 
     def settle(self) -> None:
@@ -44,6 +48,7 @@ class _Afterwards:
     def _run(self) -> None:
         while True:
             context, piece = self._pieces.get()
+            self.begun.wait(BEGINS_SECONDS)
             try:
                 close_old_connections()
                 context.run(piece)
@@ -59,6 +64,11 @@ _afterwards = _Afterwards()
 def hand_over(piece: Callable[[], None]) -> None:
     """Have it done soon, in the order of these calls. Waits when the thread is behind."""
     _afterwards.hand_over(piece)
+
+
+def begun() -> None:
+    """The worker is at its next chunk's items: now is the time."""
+    _afterwards.begun.set()
 
 
 def settle() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from apps.core import bulk, clock
 from apps.core.failpoint import failpoint
 from apps.workflows.document.spec import TaskSpec
-from apps.workflows.engine import canvas, store
+from apps.workflows.engine import afterwards, canvas, store
 from apps.workflows.engine.executing import Outcome, execute
 from apps.workflows.engine.processors import TaskProcessor, WorkItem, find
 from apps.workflows.engine.pulse import Watch
@@ -130,6 +130,7 @@ class ChunkRunner:
     def run(self) -> float:
         """Do the items. Answers how many seconds that took; `finish` must follow."""
         began = time.monotonic()
+        afterwards.begun()
         try:
             self._whole = self._each(self._watch)
         except BaseException:
