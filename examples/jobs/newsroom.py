@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from examples.jobs.answering import LLMClient, Passage, Prompt
+from examples.jobs.answering import LLMClient, Passage, Prompt, answer
 from examples.jobs.chunking import sentences
 from examples.jobs.embedding import WordLlamaEmbedder
 
@@ -26,10 +26,10 @@ _FIGURE = re.compile(r"\d[\d.,]*(?<=\d)(?: (?:°C|%|[a-z]+))?")
 Json = dict[str, Any]
 
 
-def research(question: str, ask: Callable[[str], Json]) -> Json:
-    """`ask` is the agent's tool: it answers `{"answer", "known", "sources"}`."""
-    found = ask(question)
-    return {"question": question, "answer": found["answer"], "known": found["known"], "sources": found["sources"]}
+def research(question: str, search: Callable[[str], Sequence[Passage]], llm: LLMClient) -> Json:
+    """`search` is the agent's tool."""
+    found = answer(question, search(question), llm)
+    return {"question": question, "answer": found.text, "known": found.known, "sources": found.sources}
 
 
 def analyse(findings: Sequence[Json]) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from examples.jobs import newsroom
-from examples.jobs.answering import Quoting
+from examples.jobs.answering import Passage, Quoting
 
 MARS = {"number": 1, "place": "planets.docx, Mars", "document": "planets.docx", "heading": "Mars", "page": None, "score": 0.5,
         "text": "Olympus Mons on Mars, about 22 km high, is the tallest volcano. Two small moons go around it."}  # fmt: skip
@@ -29,12 +29,11 @@ def analysis() -> dict:
     return newsroom.analyse(FINDINGS)
 
 
-def test_research_asks_its_tool_and_keeps_the_sources():
-    asked = []
-    found = newsroom.research(
-        "How hot is Venus?", lambda question: asked.append(question) or {"answer": "Hot. [1]", "known": True, "sources": [MARS]}
-    )
-    assert asked == ["How hot is Venus?"] and found == finding("How hot is Venus?", "Hot. [1]", MARS)
+def test_research_searches_and_keeps_what_the_answer_cites():
+    passages = [Passage(document="planets.docx", heading="Venus", score=0.5, text="Venus is hot enough to melt lead.")]
+    found = newsroom.research("How hot is Venus?", {"How hot is Venus?": passages}.__getitem__, Quoting())
+    assert (found["answer"], found["known"]) == ("Venus is hot enough to melt lead. [1]", True)
+    assert [source["place"] for source in found["sources"]] == ["planets.docx, Venus"]
 
 
 def test_the_analysis_numbers_sources_through_and_says_what_repeats_and_what_is_open(analysis):
