@@ -68,6 +68,8 @@ VARIABLES = (
     Variable(name="KAFKA_GROUP", default="jobplatform", meaning="Kafka consumer group of the listeners"),
     Variable(name="KAFKA_TOPIC_PREFIX", default="", meaning="in front of the names of Kafka topics"),
     Variable(name="KAFKA_OPTIONS", default="{}", meaning="further settings of librdkafka, as JSON: security.protocol and the like"),
+    Variable(name="EXTRA_URLS", default="", meaning="modules whose urlpatterns are served too, with commas: views of your own"),
+    Variable(name="EXAMPLES", default="0", meaning="1 serves the views of examples/jobs below /examples/"),
     Variable(name="FAILPOINTS", default="", meaning="for tests of faults: where a process kills itself, as name:kill@n; never set it"),
     Variable(name="FAILPOINTS_ONCE", default="", meaning="a directory by which each failpoint fires in one process only"),
     Variable(name="OUTBOUND_CA_FILE", default="", meaning="PEM file of further authorities to trust in calls to users' addresses"),

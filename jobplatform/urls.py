@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -31,3 +32,6 @@ urlpatterns = [
     path("", include("apps.jobs.urls")),
     path("", include("apps.dsl.urls")),
 ]
+if settings.EXAMPLES:
+    urlpatterns.append(path("examples/", include("examples.jobs.urls")))
+urlpatterns += [path("", include(module)) for module in settings.EXTRA_URLS]

@@ -17,6 +17,12 @@ from examples.jobs.answering import LLMClient, Passage, Prompt, answer
 from examples.jobs.chunking import sentences
 from examples.jobs.embedding import WordLlamaEmbedder
 
+AGENTS = {
+    "researcher": "finds what the documents say to a question",
+    "analyst": "says which findings hold, repeat each other or are missing",
+    "writer": "makes an article of them",
+    "reviewer": "checks each sentence against its source",
+}
 SUPPORTED = 0.6
 """Cosine similarity from which a sentence that is no quotation counts as said by its source."""
 _CITED = re.compile(r"(.*?)((?:\s*\[\d+\])+)", re.S)

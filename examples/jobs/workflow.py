@@ -12,12 +12,6 @@ from apps.workflows.following import Follower
 from apps.workflows.service import Sessions
 from apps.workflows.states import SessionStatus
 
-AGENTS = {
-    "researcher": "finds what the documents say to a question",
-    "analyst": "says which findings hold, repeat each other or are missing",
-    "writer": "makes an article of them",
-    "reviewer": "checks each sentence against its source",
-}
 TASK_SECONDS, SESSION_SECONDS = 120, 1500
 BEAT_SECONDS = 1.0
 
