@@ -17,7 +17,7 @@ class Asked(serializers.Serializer):
 
     def validate(self, found: dict[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(self.initial_data) - set(self.fields)):
-            raise serializers.ValidationError({name: "is not known here" for name in unknown}, code="unknown")
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known here"), code="unknown")
         return found
 
 

@@ -1,9 +1,9 @@
 """What the four agents of the workflow do: each takes what the one before found and hands on more. Plain functions of JSON.
 
-research(question, ask)   a finding: the answer that the documents give, with its sources
-analyse(findings)         which of them hold, which repeat each other, what stays open, what they have in figures
-write(topic, analysis)    an article that cites
-review(article, analysis) whether each of its sentences stands in the source it cites
+    research(question, …)        a finding: what the documents answer, with its sources
+    analyse(findings)            which of them hold, which repeat each other, what stays open, which figures they have
+    write(topic, analysis, …)    an article that cites
+    review(article, analysis)    whether each of its sentences stands in the source it cites
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobplatform.env import BASE_DIR
 from tests.processes import Stack
 from tests.stacks import STORES, Org, running, shared
 
@@ -26,8 +28,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", params=STORES)
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole platform of real processes; its tasks on SQLite, and again on MongoDB's wire protocol."""
-    with shared(running(tmp_path_factory.mktemp("stack") / request.param, request.param)) as platform:
+    data = tmp_path_factory.mktemp("stack") / request.param
+    own = {"EXAMPLES": "1", "EXTRA_URLS": "tests.acceptance.spec_003_views,sums", "PYTHONPATH": _with_the_readmes_view(data.parent)}
+    with shared(running(data, request.param, **own)) as platform:
         yield platform
+
+
+def _with_the_readmes_view(folder: Path) -> str:
+    """A path for imports, on which the program of the README's section on jobs is `sums.py`, as if somebody had pasted it."""
+    section = (BASE_DIR / "README.md").read_text().partition("## Turn a view into a job")[2].partition("\n## ")[0]
+    (folder / "sums.py").write_text(section.partition("```python\n")[2].partition("```")[0])
+    return os.pathsep.join((str(BASE_DIR), str(BASE_DIR / "sdk"), str(folder)))
 
 
 @pytest.fixture
