@@ -97,7 +97,8 @@ class Questions(JobManagerMixin, APIView):
         wanted = asked.read(asked.Question, request.data)
         passages = _passages(request, wanted)
         self.update_progress(50, f"{len(passages)} passages found")
-        return {"question": wanted["question"], **asdict(answer(wanted["question"], passages, llm()))}
+        found = answer(wanted["question"], passages, llm())
+        return {"question": wanted["question"], "answer": found.text, "known": found.known, "sources": found.sources}
 
     @extend_schema(tags=TAG, summary="Answer a question from the documents, with its sources", request=asked.Question)
     def post(self, request: Request) -> Any:
