@@ -22,9 +22,7 @@ from apps.core import clock
 from apps.core.errors import Invalid, Problem
 from apps.core.http import answer as say
 from apps.core.http import read_object
-from apps.jobs import progress
-from apps.jobs.manager import get_job_manager
-from apps.jobs.mixin import JobManagerMixin
+from apps.jobs import JobManagerMixin, get_job_manager, progress
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from examples.jobs import asked, workflow
 from examples.jobs.answering import Passage, answer, llm

@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import path
 from rest_framework.views import APIView
 
-from apps.jobs.mixin import JobManagerMixin
+from apps.jobs import JobManagerMixin
 from apps.orgs.access import SUBMITTER, RequireRole
 from jobplatform.celery import app as celery_app
 

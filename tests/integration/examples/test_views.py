@@ -71,7 +71,7 @@ def test_a_question_waits_for_the_documents_and_answers_with_its_sources(sam, jo
     jobs.run_all()
     ended = sam.get(asked["status_url"]).json()["result"]
     assert ended["known"] and ended["answer"].startswith("Venus is about as large as the Earth")
-    assert ended["sources"][0]["place"] == "planets.docx, Venus"
+    assert "planets.docx, Venus" in {source["place"] for source in ended["sources"]}
     documents = sam.get(brought["status_url"]).json()
     assert documents["result"]["chunks"] == documents["result"]["documents"][0]["chunks"] > 9
     assert [entry["name"] for entry in sam.get("/examples/documents").json()["items"]] == ["planets.docx"]
