@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ QUESTIONS = (
 )
 TOPIC = "Accused of a crime: what a person may expect"
 TO_RESEARCH = (
-    "Can the police lock somebody up without a reason?",
+    "Can somebody be arrested without a reason?",
     "Is a suspect innocent before the trial?",
-    "Who decides on a criminal charge?",
+    "Must a court be independent and fair?",
     "Can somebody be tortured or treated cruelly?",
     "What does a lawyer cost?",
 )
@@ -73,13 +73,13 @@ class Play:
         if not ended["success"]:
             return
         result = ended["result"]
-        self._console.print(Padding(Markdown(result["article"]), (1, 3)))
+        article = Markdown(result["article"]) if self._console.is_terminal else Text(result["article"])
+        self._console.print(Padding(article, (1, 3)))
         verdict = "approved" if result["approved"] else f"not approved: {'; '.join(result['review']['remarks'])}"
         self._line(f"   the reviewer checked {result['review']['checked']} sentences against their sources: {verdict}")
         self.failures += not result["approved"]
 
     def _follow(self, job: dict[str, Any]) -> dict[str, Any]:
-        began = time.monotonic()
         self._line(f"   {job['job_id']}  {job['status']}", style="bright_black")
         said, ended = "", {}
         for ended in self._platform.follow(job["status_url"]):  # noqa: B007  the last is used
@@ -88,7 +88,8 @@ class Play:
                 said = now
                 self._line(f"      {now}", style="bright_black")
         if self._good(ended):
-            self._line(f"      finished in {time.monotonic() - began:.1f} s", style="green")
+            seconds = (datetime.fromisoformat(ended["ended_at"]) - datetime.fromisoformat(ended["created_at"])).total_seconds()
+            self._line(f"      finished after {seconds:.1f} s", style="green")
         return ended
 
     def _good(self, ended: dict[str, Any]) -> bool:
@@ -98,7 +99,7 @@ class Play:
         return ended["success"]
 
     def _head(self, title: str, about: str) -> None:
-        self._console.print(f"\n[bold]{title}[/bold]  [bright_black]{about}[/bright_black]")
+        self._console.print(f"\n[bold]{title}[/bold]  [bright_black]{about}[/bright_black]", soft_wrap=True)
 
     def _line(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style), soft_wrap=True)

@@ -1,7 +1,7 @@
 """What the four agents of the workflow do: each takes what the one before found and hands on more. Plain functions of JSON.
 
     research(question, …)        a finding: what the documents answer, with its sources
-    analyse(findings)            which of them hold, which repeat each other, what stays open, which figures they have
+    analyse(findings)            which of them hold, which say the same, what stays open, which figures they have
     write(topic, analysis, …)    an article that cites
     review(article, analysis)    whether each of its sentences stands in the source it cites
 """
@@ -19,7 +19,7 @@ from examples.jobs.embedding import WordLlamaEmbedder
 
 AGENTS = {
     "researcher": "finds what the documents say to a question",
-    "analyst": "says which findings hold, repeat each other or are missing",
+    "analyst": "says which findings hold, which say the same, and what is missing",
     "writer": "makes an article of them",
     "reviewer": "checks each sentence against its source",
 }
@@ -39,36 +39,29 @@ def research(question: str, search: Callable[[str], Sequence[Passage]], llm: LLM
 
 
 def analyse(findings: Sequence[Json]) -> Json:
-    """`{"findings": those that hold, each source numbered through, "open": questions, "repeated": questions, "sources": [...],
-    "documents": {name: how many sources}, "figures": [...]}`."""
-    held: list[Json] = []
+    """`{"findings": [{"questions", "answer"}, …], "open": questions, "sources": [...], "documents": {name: how many sources},
+    "figures": [...]}`: questions with the same answer are one finding, and each source has one number in all of them."""
+    held: dict[str, Json] = {}
     numbers: dict[tuple[str, str], int] = {}
     sources: list[Json] = []
-    repeated, said = [], set()
     for finding in findings:
         if not finding["known"]:
             continue
-        plain = _NUMBER.sub("", finding["answer"]).strip()
-        if plain in said:
-            repeated.append(finding["question"])
-            continue
-        said.add(plain)
-        renumbered = {}
+        own = {}
         for source in finding["sources"]:
             at = (source["document"], source["text"])
             if at not in numbers:
                 numbers[at] = len(sources) + 1
                 sources.append({**source, "number": numbers[at]})
-            renumbered[source["number"]] = numbers[at]
-        text = _NUMBER.sub(lambda match, new=renumbered: f"[{new.get(int(match[1]), 0)}]", finding["answer"])
-        held.append({"question": finding["question"], "answer": text})
+            own[source["number"]] = numbers[at]
+        text = _NUMBER.sub(lambda match, own=own: f"[{own.get(int(match[1]), 0)}]", finding["answer"])
+        held.setdefault(text, {"questions": [], "answer": text})["questions"].append(finding["question"])
     return {
-        "findings": held,
+        "findings": list(held.values()),
         "open": [finding["question"] for finding in findings if not finding["known"]],
-        "repeated": repeated,
         "sources": sources,
         "documents": dict(Counter(source["document"] for source in sources)),
-        "figures": sorted({figure for one in held for figure in _FIGURE.findall(_NUMBER.sub("", one["answer"]))}),
+        "figures": sorted({figure for text in held for figure in _FIGURE.findall(_NUMBER.sub("", text))}),
     }
 
 
@@ -78,7 +71,7 @@ def write(topic: str, analysis: Json, llm: LLMClient) -> str:
     short = llm.complete(Prompt(question=topic, passages=passages)) if passages else ""
     lines = [f"# {topic}", "", *([short, ""] if _NUMBER.search(short) else [])]
     for finding in analysis["findings"]:
-        lines += [f"## {finding['question']}", "", finding["answer"], ""]
+        lines += [f"## {' / '.join(finding['questions'])}", "", finding["answer"], ""]
     if analysis["open"]:
         lines += ["## What the documents do not say", "", *(f"- {question}" for question in analysis["open"]), ""]
     if analysis["sources"]:
@@ -94,7 +87,7 @@ def review(article: str, analysis: Json) -> Json:
     prose = [line for line in body.splitlines() if line and not line.startswith(("#", "- "))]
     claims = [claim for line in prose for claim in _claims(line)]
     remarks = [remark for sentence, cited in claims if (remark := _remark(sentence, [sources.get(number) for number in cited]))]
-    asked = [*(one["question"] for one in analysis["findings"]), *analysis["open"]]
+    asked = [*(question for one in analysis["findings"] for question in one["questions"]), *analysis["open"]]
     remarks += [f"not in it: {question}" for question in asked if question not in article]
     if not claims:
         remarks.append("it says nothing")

@@ -36,10 +36,11 @@ def test_research_searches_and_keeps_what_the_answer_cites():
     assert [source["place"] for source in found["sources"]] == ["planets.docx, Venus"]
 
 
-def test_the_analysis_numbers_sources_through_and_says_what_repeats_and_what_is_open(analysis):
-    assert [one["question"] for one in analysis["findings"]] == ["Where is the highest volcano?", "How hot is Venus?"]
+def test_the_analysis_numbers_sources_through_and_says_what_is_the_same_and_what_is_open(analysis):
+    same = ["Where is the highest volcano?", "What is the tallest mountain?"]
+    assert [one["questions"] for one in analysis["findings"]] == [same, ["How hot is Venus?"]]
     assert analysis["findings"][1]["answer"].endswith("[2]") and [source["number"] for source in analysis["sources"]] == [1, 2]
-    assert (analysis["repeated"], analysis["open"]) == (["What is the tallest mountain?"], ["Who lives there?"])
+    assert analysis["open"] == ["Who lives there?"]
     assert (analysis["documents"], analysis["figures"]) == ({"planets.docx": 2}, ["22 km"])
 
 
