@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from apps.core import clock
 from apps.core.auth import Principal
-from apps.core.errors import PlatformError
+from apps.core.errors import Conflict, Missing, PlatformError
 from apps.workflows.following import Follower
 from apps.workflows.service import Sessions
 from apps.workflows.states import SessionStatus
@@ -53,12 +54,13 @@ def run(principal: Principal, session_id: str, *, progress: Progress, **matter: 
     """Hand it in and see it through. `progress(percent, message)` may raise to stop it: then the session is cancelled. Run
     again under the same id, after a worker died, it is the same session. Raises WorkflowFailed, Invalid."""
     sessions = Sessions()
-    sessions.create(document(session_id, **matter), principal, now=clock.now())
     try:
+        sessions.create(document(session_id, **matter), principal, now=clock.now())
         _follow(principal, session_id, progress)
     except BaseException:
         # Also what is no Exception: a job that is cancelled, or out of time, leaves no agents at work.
-        sessions.cancel(principal, session_id, now=clock.now(), reason="the job that wanted it is over")
+        with contextlib.suppress(Missing, Conflict):
+            sessions.cancel(principal, session_id, now=clock.now(), reason="the job that wanted it is over")
         raise
     found = sessions.results(principal, session_id)
     if found["status"] != SessionStatus.COMPLETED:
