@@ -10,7 +10,8 @@ import ctypes
 import resource
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -30,6 +31,9 @@ class Guard:
         self._running = running
         self._why: type[JobInterrupted] = JobTimedOut
         self._active = False
+        self._held = 0
+        self._due = False
+        """Something wanted to break in while it was held."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Guard:
@@ -60,15 +64,36 @@ class Guard:
             if not self._active:
                 return
             self._why = why
-            if self._in_main:
+            if self._held:
+                self._due = True
+            elif self._in_main:
                 # The handler runs in the main thread, also when that waits in a system call.
                 signal.pthread_kill(self._thread.ident, signal.SIGALRM)
             else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(why))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing breaks in before the end of this; then it does."""
+        with self._lock:
+            self._held += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= 1
+        if self._due and not self._held:
+            raise self._reason
+
+    @property
+    def _reason(self) -> type[JobInterrupted]:
+        return JobCancelled if self._running.cancelled else self._why
+
     def _alarm(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._active:
-            raise JobCancelled if self._running.cancelled else self._why
+        if self._active and self._held:
+            self._due = True
+        elif self._active:
+            raise self._reason
 
 
 def _limit_memory(megabytes: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
@@ -102,6 +102,15 @@ def update(percent: float, message: str = "") -> None:
     running = _current.get()
     if running is not None:
         running.update(percent, message)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """For what must not be cut in two, such as a message on a connection that is used again: a cancel, or the end of the job's time,
+    waits for the end of this. Keep it short: after `JOBS_GRACE_S` a job that does not stop is ended by force."""
+    running = _current.get()
+    with running.guard.held() if running is not None and running.guard is not None else nullcontext():
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from apps.core import bulk, clock, logs
+from apps.core.errors import PlatformError
 from apps.jobs import moves, progress, results
 from apps.jobs.guard import Guard
 from apps.jobs.heart import heart
@@ -96,7 +97,8 @@ def _attempt(job: Job, *, alone: bool) -> None:
             fail(job, Reason.OUT_OF_MEMORY.value, sentence(job, Reason.OUT_OF_MEMORY), running=running)
         except (Exception, SystemExit) as error:  # whatever the method raised is the end of the attempt
             log.info("job.raised", extra={"error": type(error).__name__})
-            final = getattr(error, "status", 500) in (401, 403, 404) or isinstance(error, results.NotJson)
+            # Our errors know whether trying again can help; of a framework's, those that say no to whoever asks.
+            final = not error.retry_helps if isinstance(error, PlatformError) else getattr(error, "status", 500) in (401, 403, 404)
             trace = results.trace(error)
             fail(job, results.code(error), results.sentence(error), trace=trace, running=running, may_retry=not final)
 

@@ -9,6 +9,7 @@ from typing import Any
 from apps.core import clock
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Missing, PlatformError
+from apps.jobs.progress import undisturbed
 from apps.workflows.following import Follower
 from apps.workflows.service import Sessions
 from apps.workflows.states import SessionStatus
@@ -55,11 +56,12 @@ def run(principal: Principal, session_id: str, *, progress: Progress, **matter: 
     again under the same id, after a worker died, it is the same session. Raises WorkflowFailed, Invalid."""
     sessions = Sessions()
     try:
-        sessions.create(document(session_id, **matter), principal, now=clock.now())
+        with undisturbed():
+            sessions.create(document(session_id, **matter), principal, now=clock.now())
         _follow(principal, session_id, progress)
     except BaseException:
         # Also what is no Exception: a job that is cancelled, or out of time, leaves no agents at work.
-        with contextlib.suppress(Missing, Conflict):
+        with undisturbed(), contextlib.suppress(Missing, Conflict):
             sessions.cancel(principal, session_id, now=clock.now(), reason="the job that wanted it is over")
         raise
     found = sessions.results(principal, session_id)
