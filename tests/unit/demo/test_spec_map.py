@@ -31,6 +31,6 @@ def test_every_test_that_is_named_exists(path, name):
     assert name in cases_in(path)
 
 
-def test_every_acceptance_test_of_the_specification_is_named():
-    path = "tests/acceptance/test_spec_000.py"
+@pytest.mark.parametrize("path", ["tests/acceptance/test_spec_000.py", "tests/acceptance/test_spec_003.py"])
+def test_every_acceptance_test_of_the_specification_is_named(path):
     assert cases_in(path) - {name for where, name in NAMED if where == path} == set()
