@@ -11,6 +11,9 @@ from apps.jobs import adapters, people
 from apps.jobs.marks import Found
 from apps.jobs.snapshot import RequestSnapshot
 
+PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
+"""No responses: no framework is loaded to find that out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -62,6 +65,8 @@ def prepare(found: Found, *, request: Mapping[str, Any] | None, arguments: Mappi
 
 def answered(value: Any) -> Answered:
     """What the method returned, without the response around it."""
+    if type(value) in PLAIN:
+        return Answered(value=value, status=None)
     for adapter in adapters.loaded():
         found, status = adapter.result(value)
         if status is not None:

@@ -45,24 +45,24 @@ class DramatiqBackend:
         """On a broker of yours, or one on the platform's own Redis."""
         if type(get_encoder()) is not JSONEncoder:
             raise RuntimeError("jobs on Dramatiq travel as JSON, but dramatiq.set_encoder has set another encoder")
-        self._broker = broker or own_broker()
+        self.broker = broker or own_broker()
 
     def send(self, wakes: Sequence[Wake]) -> bool:
         try:
             for wake in wakes:
                 queue = lane(wake.queue, wake.priority)
-                self._broker.declare_queue(queue)
-                self._broker.enqueue(Message(queue, actor_name(band(wake.priority)), (wake.job_id, wake.attempt), {}, {}))
+                self.broker.declare_queue(queue)
+                self.broker.enqueue(Message(queue, actor_name(band(wake.priority)), (wake.job_id, wake.attempt), {}, {}))
         except (BrokerConnectionError, *redis.RedisDown) as error:
             redis.log_away(error)
             return False
         return True
 
     def depth(self, queue: str) -> int | None:
-        if not isinstance(self._broker, RedisBroker):
+        if not isinstance(self.broker, RedisBroker):
             return None
         try:
-            return sum(self._broker.client.llen(f"{self._broker.namespace}:{name}") for name in lanes([queue]))
+            return sum(self.broker.client.llen(f"{self.broker.namespace}:{name}") for name in lanes([queue]))
         except redis.RedisDown as error:
             redis.log_away(error)
             return None

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from rq import Queue, defaults
 from rq.command import send_command
+from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
@@ -36,9 +37,12 @@ class Carrier(Job):
 
     def wake(self) -> tuple[str, int]:
         """The job's id and attempt. A message that names none is a ValueError."""
-        match self.args:
-            case [str(job_id), int(attempt)]:
-                return job_id, attempt
+        try:
+            match self.args:
+                case [str(job_id), int(attempt)]:
+                    return job_id, attempt
+        except DeserializationError:
+            pass
         raise ValueError("an RQ job that names none of ours")
 
     def _execute(self) -> None:

@@ -29,7 +29,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from apps.core import readiness, redis
-from apps.jobs import marks, runner
+from apps.jobs import adapters, marks, runner
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
 from apps.jobs.backends.rq import Carrier
@@ -106,9 +106,10 @@ class JobsWorker(Worker):
 def _preload(job: Job) -> None:
     """What the job needs is imported here, once, not in each process that runs one."""
     try:
-        target = Row.objects.filter(pk=job.wake()[0]).values_list("target", flat=True).first()
-        if target:
-            marks.resolve(target)
+        row = Row.objects.filter(pk=job.wake()[0]).values("target", "request__kind").first()
+        if row is not None:
+            marks.resolve(row["target"])
+            adapters.named(row["request__kind"] or "plain")
     except Exception as error:  # the boundary to the code of jobs; its own process says what is wrong
         log.debug("jobs.not_preloaded", extra={"rq_job": job.id, "error": str(error)})
 

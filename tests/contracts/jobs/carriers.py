@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 
-from apps.core import clock
+from apps.core import clock, redis
 from apps.jobs import upkeep
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.calls import ANYBODY, JobCall, JobView, Owner
@@ -48,6 +49,22 @@ class Carrier:
               **options: Any) -> str:  # fmt: skip
         call = JobCall(target=f"{TARGETS}:{function}", args=args, kwargs=kwargs or {}, unique_key=unique_key)
         return self.manager.enqueue(call, JobOptions(**options), owner, now=clock.now()).job.id
+
+    def held(self) -> Any:
+        """What somebody who uses this queue has in their hands."""
+        if self.name == "celery":
+            from jobplatform.celery import app
+
+            return app
+        if self.name == "rq":
+            from rq import Queue
+
+            return Queue(connection=redis.raw())
+        if self.name == "dramatiq":
+            from dramatiq.brokers.redis import RedisBroker
+
+            return RedisBroker(client=redis.raw(), namespace=f"{settings.REDIS_PREFIX}:dramatiq")
+        return self.name
 
     def look(self, job_id: str) -> JobView:
         return self.manager.status(job_id, ANYBODY)
@@ -144,3 +161,49 @@ def workers(name: str, redis_url: str, database: str, place: Path) -> dict[str, 
         own = {**environment, "JOBPLATFORM_READY_FILE": str(ready)}
         made[queue] = Worker(Server(f"{name}-{queue}", command, ready="(no line says so)", port=0, env=own), ready)
     return made
+
+
+def everything(client: Any) -> dict[bytes, bytes]:
+    """All that a Redis holds, by key, as one text each."""
+    reading = {
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"hash": lambda key: list(client.hgetall(key).values()),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+        b"string": lambda key: [client.get(key)],
+        b"stream": lambda key: [str(client.xrange(key)).encode()],
+        b"none": lambda key: [],
+    }
+    return {key: b" ".join(map(_plain, reading[client.type(key)](key))) for key in client.scan_iter()}
+
+
+def _plain(value: bytes) -> bytes:
+    try:
+        return zlib.decompress(value)  # RQ packs them
+    except zlib.error:
+        return value
+
+
+def forge(carrier: Carrier) -> None:
+    """Whoever can write into the queue's Redis tries to have something called that is no job."""
+    target, never = f"{TARGETS}.not_a_job", f"{TARGETS}:not_a_job"
+    if carrier.name == "rq":
+        from rq import Callback, Queue
+        from rq.serializers import DefaultSerializer, JSONSerializer
+
+        for serializer in (JSONSerializer, DefaultSerializer):
+            queue = Queue(OURS, connection=redis.raw(), serializer=serializer)
+            queue.enqueue(target, on_success=Callback(target), on_failure=Callback(target))
+            queue.enqueue(target, "job_x", 1)
+    elif carrier.name == "dramatiq":
+        from dramatiq import Message
+
+        broker = carrier.manager.backend.broker
+        for actor, args in ((target, ()), ("jobs.run", ()), ("jobs.run", (never, 1, 2)), ("jobs.run", ({"a": 1}, "x"))):
+            broker.enqueue(Message(OURS, actor, args, {}, {}))
+    elif carrier.name == "celery":
+        from jobplatform.celery import app
+        from jobplatform.queues import Work
+
+        for name, arguments in ((target, {}), (Work.RUN_JOB, {}), (Work.RUN_JOB, {"job_id": {"a": 1}, "attempt": "x"})):
+            app.send_task(name, kwargs=arguments, queue=OURS)

@@ -6,23 +6,16 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from apps.core import redis
-from apps.jobs import progress
-from apps.jobs.marks import JobMark
-from apps.jobs.options import JobOptions
+from apps.jobs import JobManagerMixin, PlainRequest, as_job, progress
+from apps.jobs.models import Job
 
 PATIENCE = 30
-
-
-def job(function: Callable[..., Any]) -> Callable[..., Any]:
-    function.as_job = JobMark(options=JobOptions(), body=function, is_async=asyncio.iscoroutinefunction(function))
-    return function
 
 
 def told(name: str) -> str:
@@ -42,23 +35,23 @@ def hear(name: str) -> str:
     raise AssertionError(f"nobody said {name}")
 
 
-@job
+@as_job
 def double(number: int) -> dict[str, int]:
     return {"doubled": number * 2}
 
 
-@job
+@as_job
 def echo(value: Any = None, *more: Any, **named: Any) -> Any:
     return [value, *more, named] if more or named else value
 
 
-@job
+@as_job
 async def double_slowly(number: int) -> int:
     await asyncio.sleep(0.01)
     return number * 2
 
 
-@job
+@as_job
 def rich() -> Any:
     return {
         "when": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "price": Decimal("1.50"), "id": UUID(int=7), "set": {"b", "a"},
@@ -66,17 +59,17 @@ def rich() -> Any:
     }  # fmt: skip
 
 
-@job
+@as_job
 def unspeakable() -> Any:
     return lambda: True
 
 
-@job
+@as_job
 def fail(text: str = "no such luck") -> None:
     raise ValueError(text)
 
 
-@job
+@as_job
 def leave() -> None:
     raise SystemExit(3)
 
@@ -85,12 +78,12 @@ def not_a_job() -> None:
     tell("never")
 
 
-@job
+@as_job
 def count(name: str) -> int:
     return redis.client().incr(redis.key("suite", "count", name))
 
 
-@job
+@as_job
 def fail_until(name: str, attempts: int) -> int:
     """Succeeds in the given attempt."""
     tried = redis.client().incr(redis.key("suite", "count", name))
@@ -99,14 +92,14 @@ def fail_until(name: str, attempts: int) -> int:
     return tried
 
 
-@job
+@as_job
 def hold(name: str) -> str:
     """Says that it runs, with its process, and goes on when it is let."""
     tell(f"{name}:runs", str(os.getpid()))
     return hear(f"{name}:go")
 
 
-@job
+@as_job
 def hold_once(name: str) -> str:
     """Holds in the first attempt only."""
     if redis.client().incr(redis.key("suite", "count", name)) == 1:
@@ -114,7 +107,7 @@ def hold_once(name: str) -> str:
     return "again"
 
 
-@job
+@as_job
 def spin(name: str) -> None:
     """Works without a word, in small steps."""
     tell(f"{name}:runs")
@@ -123,7 +116,7 @@ def spin(name: str) -> None:
         time.sleep(0.01)
 
 
-@job
+@as_job
 def step_on(name: str) -> None:
     """Works, and says how far."""
     tell(f"{name}:runs")
@@ -132,7 +125,7 @@ def step_on(name: str) -> None:
         time.sleep(0.02)
 
 
-@job
+@as_job
 def steps(percents: list[float], name: str) -> None:
     """Tells its progress step by step, each when the test has seen the last."""
     for percent in percents:
@@ -141,7 +134,7 @@ def steps(percents: list[float], name: str) -> None:
         hear(f"{name}:seen")
 
 
-@job
+@as_job
 def die(name: str, times: int = 1) -> int:
     """Its process is killed in the first attempts."""
     tried = redis.client().incr(redis.key("suite", "count", name))
@@ -150,27 +143,28 @@ def die(name: str, times: int = 1) -> int:
     return tried
 
 
-@job
+@as_job
 def eat(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024 * 1024))
 
 
-@job
-def upload(texts: list[str]) -> dict[str, Any]:
-    return {"documents": texts}
+class Documents(JobManagerMixin):
+    """The specification's pipeline; `job_manager` is whatever its user has."""
 
+    def __init__(self, job_manager: Any = None) -> None:
+        self.job_manager = job_manager
 
-@job
-def vectorize(upload_id: str) -> dict[str, Any]:
-    from apps.jobs.models import Job
+    @JobManagerMixin.as_job(queue="default", timeout=60, result_ttl=3600)
+    def upload_documents(self, request: PlainRequest) -> dict[str, Any]:
+        return {"documents": request.data["documents"]}
 
-    documents = Job.objects.get(pk=upload_id).result["documents"]
-    return {"vectors": {text: sorted(set(text.split())) for text in documents}}
+    @as_job(queue="fast", priority="high")
+    async def vectorize_documents(self, request: PlainRequest) -> dict[str, Any]:
+        self.update_progress(50, "half of it")
+        documents = (await Job.objects.aget(pk=request.data["upload"])).result["documents"]
+        return {"vectors": {text: sorted(set(text.split())) for text in documents}}
 
-
-@job
-def query(vectorize_id: str, word: str) -> dict[str, Any]:
-    from apps.jobs.models import Job
-
-    vectors = Job.objects.get(pk=vectorize_id).result["vectors"]
-    return {"sources": [text for text, words in vectors.items() if word in words]}
+    @as_job
+    def query(self, request: PlainRequest) -> dict[str, Any]:
+        vectors = Job.objects.get(pk=request.data["vectors"]).result["vectors"]
+        return {"sources": [text for text, words in vectors.items() if request.data["word"] in words]}

@@ -8,15 +8,18 @@ from datetime import timedelta
 import httpx
 import orjson
 import pytest
+from asgiref.sync import async_to_sync
 from django.test import RequestFactory
 
-from apps.core import clock, redis
-from apps.jobs import sending, upkeep
+from apps.core import clock
+from apps.core import redis as door
+from apps.jobs import PlainRequest, sending, upkeep
+from apps.jobs.backends.base import Wake
 from apps.jobs.calls import ANYBODY, Owner
 from apps.jobs.manager import OtherBody, UnknownJob
 from apps.jobs.models import Job
 from apps.jobs.states import JobStatus
-from tests.contracts.jobs import targets, views, views_fastapi
+from tests.contracts.jobs import carriers, targets, views, views_fastapi
 from tests.contracts.jobs.carriers import LEASE_S, OURS, THEIRS, UNSERVED
 from tests.contracts.jobs.conftest import BACKENDS
 from tests.factories import bearer, make_key
@@ -74,7 +77,7 @@ def test_what_goes_wrong_is_said_in_one_sentence_and_never_undone(carrier):
     assert unspeakable.error_code == "result_not_json" and "JSON" in unspeakable.error
     assert left.error
     assert unmarked.error_code == missing.error_code == "unknown_target"
-    assert not redis.client().exists(targets.told("never"))
+    assert not door.client().exists(targets.told("never"))
     assert "ValueError" in Job.objects.get(pk=failed.id).traceback
     assert carrier.moves(failed.id) == ["started", "failed"]
 
@@ -116,11 +119,48 @@ def test_a_job_waits_for_others_and_for_their_success_if_it_says_so(carrier):
     assert carrier.look(good).ended_at <= carrier.started_at(after_good)
 
 
-def test_a_pipeline_hands_on_what_each_step_gave(carrier):
-    uploaded = carrier.start("upload", ["the cat sat", "a dog ran", "the dog sat"])
-    vectorized = carrier.start("vectorize", uploaded, depends_on=[uploaded])
-    queried = carrier.start("query", vectorized, "dog", depends_on=[vectorized])
-    assert carrier.ended(queried).result == {"sources": ["a dog ran", "the dog sat"]}
+def test_the_pipeline_of_the_specification_on_the_queue_that_its_user_holds(carrier):
+    """Upload, vectorize, query; `self.job_manager` is a Celery app, an rq.Queue, a Dramatiq broker."""
+    view = targets.Documents(carrier.held())
+    assert {name: options["queue"] for name, options in view.get_async_methods().items()} == {
+        "upload_documents": "default", "vectorize_documents": "fast", "query": "default",
+    }  # fmt: skip
+    assert targets.Documents.upload_documents.__name__ == "upload_documents"
+    answer = view.upload_documents(PlainRequest(data={"documents": ["the cat sat", "a dog ran", "the dog sat"]}))
+    uploaded = answer["job_id"]
+    assert (answer["success"], answer["status"]) == (True, "enqueued")
+    with view.job_options(depends_on=[uploaded]):
+        vectorized = async_to_sync(view.vectorize_documents)(PlainRequest(data={"upload": uploaded}))["job_id"]
+    with view.job_options(depends_on=[vectorized]):
+        queried = view.query(PlainRequest(data={"vectors": vectorized, "word": "dog"}))["job_id"]
+    assert carrier.ended(queried).error == "", [carrier.look(each).error for each in (uploaded, vectorized)]
+    said = view._handle_job_status_request(queried)
+    assert (said["success"], said["status"], said["result"]) == (True, "finished", {"sources": ["a dog ran", "the dog sat"]})
+    row = carrier.look(vectorized)
+    assert (row.backend, row.priority, row.progress, row.message) == (carrier.name, 50, 50, "half of it")
+
+
+def test_a_message_carries_the_id_of_a_job_and_nothing_of_it(carrier):
+    job_id = carrier.start("echo", "classified", queue=UNSERVED, priority="low", delay=None if carrier.has_processes else 3600)
+    if carrier.has_processes:
+        kept = carriers.everything(door.raw())
+        (message,) = [value for value in kept.values() if job_id.encode() in value and b"jobs.run" in value]
+        assert not any(b"classified" in value for value in kept.values())
+        assert not any(value.startswith(b"\x80") for value in kept.values()), "that would be pickle"
+        assert b'"' in message
+        assert carrier.manager.backend.depth(UNSERVED) == 1
+    carrier.manager.cancel(job_id, ANYBODY, now=clock.now())
+
+
+def test_a_forged_message_calls_nothing_and_stops_nobody(carrier):
+    job_id = carrier.start("echo", "mine", delay=3600)
+    wakes = [Wake(job_id=job_id, attempt=attempt, queue=OURS) for attempt in (0, 1, 2, -1)]
+    assert carrier.manager.backend.send([*wakes, Wake(job_id="job_of_nobody", attempt=1, queue=OURS)])
+    carriers.forge(carrier)
+    assert carrier.all_ended([carrier.start("double", number) for number in range(4)])[3].result == {"doubled": 6}
+    assert not door.client().exists(targets.told("never"))
+    assert carrier.moves(job_id) == []
+    carrier.manager.cancel(job_id, ANYBODY, now=clock.now())
 
 
 def test_a_delayed_job_starts_at_its_time_and_one_that_nobody_took_in_time_expires(carrier):
