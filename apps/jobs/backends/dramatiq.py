@@ -33,7 +33,7 @@ class DramatiqBackend:
     name = "dramatiq"
     traits = Traits(
         priority="three lanes a queue (high, normal, low), asked for work side by side; first come, first served in each",
-        hard_kill="the job's own process, when its grace is over; with threads nobody, until the job comes back to Python",
+        hard_kill="the job's own process, when its grace is over; then the kernel; with threads nobody",
         worker_death="its parent, at once; upkeep, by the lease, when both die and with Dramatiq's own command line",
         concurrency="processes; with Dramatiq's own command line threads too",
         wire="JSON, in Dramatiq's own keys below `<REDIS_PREFIX>:dramatiq:`",
@@ -52,7 +52,8 @@ class DramatiqBackend:
             for wake in wakes:
                 queue = lane(wake.queue, wake.priority)
                 self.broker.declare_queue(queue)
-                self.broker.enqueue(Message(queue, actor_name(band(wake.priority)), (wake.job_id, wake.attempt), {}, {}))
+                limit = wake.timeout_s + 2 * settings.JOBS_GRACE_S if wake.timeout_s else None
+                self.broker.enqueue(Message(queue, actor_name(band(wake.priority)), (wake.job_id, wake.attempt, limit), {}, {}))
         except (BrokerConnectionError, *redis.RedisDown) as error:
             redis.log_away(error)
             return False

@@ -34,7 +34,7 @@ from apps.jobs.backends.dramatiq import actor_name, own_broker
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
 from apps.jobs.models import Job
-from apps.jobs.states import JobStatus
+from apps.jobs.states import JobStatus, Reason
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,16 @@ class Ready(Middleware):
         readiness.mark_ready()
 
 
-def run(job_id: str, attempt: int) -> None:
+def run(job_id: str, attempt: int, limit_s: float | None = None) -> None:
     worker = f"{_name(os.getpid())}{threading.get_native_id()}"
-    runner.run(job_id, attempt, worker=worker, alone=_alone)
+    if _alone:
+        # The kernel ends this process: nothing in it need be able to. Zero: never.
+        signal.setitimer(signal.ITIMER_REAL, limit_s or 0)
+    try:
+        runner.run(job_id, attempt, worker=worker, alone=_alone)
+    finally:
+        if _alone:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _name(pid: int) -> str:
@@ -89,8 +96,9 @@ def _work(names: Sequence[str]) -> None:
 
 def _tell_lost(pid: int, status: int) -> None:
     """Its jobs need not wait for their leases to lapse."""
+    over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
     try:
         for job_id, attempt in Job.objects.filter(status=JobStatus.STARTED, worker__startswith=_name(pid)).values_list("id", "attempt"):
-            runner.lost(job_id, attempt, detail=ended_with(status))
+            runner.lost(job_id, attempt, code=Reason.TIMEOUT if over else Reason.WORKER_LOST, detail=ended_with(status))
     except DatabaseError as error:
         log.warning("jobs.loss_not_told", extra={"error": str(error)})

@@ -91,7 +91,7 @@ class RqBackend:
             return None
 
     def interrupt(self, job_id: str, worker: str) -> None:
-        """Its worker kills the process of the job if it has not ended within its grace."""
+        """Its worker kills the process of the job."""
         name = worker.removeprefix("rq:")
         try:
             found = Worker.find_by_key(f"{Worker.redis_worker_namespace_prefix}{name}", self._connection, serializer=JSONSerializer)
@@ -114,7 +114,7 @@ def _message(queue: Queue, wake: Wake) -> Job:
         args=[wake.job_id, wake.attempt],
         # One for each attempt: the end of one deletes it, and must not take the next one along.
         job_id=f"{wake.job_id}-{wake.attempt}",
-        timeout=math.ceil(wake.timeout_s + settings.JOBS_GRACE_S) if wake.timeout_s else -1,
+        timeout=math.ceil(wake.timeout_s + 2 * settings.JOBS_GRACE_S) if wake.timeout_s else -1,
         result_ttl=0,
         failure_ttl=FAILED_SECONDS,
         description=f"{wake.job_id}, attempt {wake.attempt}",

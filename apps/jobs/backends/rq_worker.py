@@ -21,10 +21,8 @@ from django.apps import apps
 if not apps.ready:  # RQ's own command line: nobody has loaded Django yet
     django.setup()
 
-from django.conf import settings
 from django.db import DatabaseError, connections
 from rq import Queue, Worker
-from rq.command import parse_payload
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -34,6 +32,7 @@ from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
 from apps.jobs.backends.rq import Carrier
 from apps.jobs.models import Job as Row
+from apps.jobs.states import Reason
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,9 @@ class JobsWorker(Worker):
         super().__init__(lanes(names), name, **{**how, "job_class": Carrier, "serializer": JSONSerializer})
         self._per_lane = len(names)
         self._horse_status = 0
-        self._timers: list[threading.Timer] = []
+        self._limit: threading.Timer | None = None
+        self._is_over = False
+        """The present horse outlived its limit."""
 
     def bootstrap(self, *how: Any, **more: Any) -> None:
         super().bootstrap(*how, **more)
@@ -62,14 +63,6 @@ class JobsWorker(Worker):
         end = start + self._per_lane
         ordered[start:end] = ordered[place + 1 : end] + ordered[start : place + 1]
 
-    def handle_payload(self, message: dict[str, Any]) -> None:
-        """A job that is to stop has heard of it by itself; what has not ended within its grace is killed."""
-        payload = parse_payload(message)
-        if payload["command"] != "stop-job":
-            super().handle_payload(message)
-        elif payload["job_id"] == self.get_current_job_id():
-            self._kill_after(settings.JOBS_GRACE_S)
-
     def execute_job(self, job: Job, queue: Queue) -> None:
         _preload(job)
         # No connection to the database crosses the fork: two processes would talk on one.
@@ -77,29 +70,27 @@ class JobsWorker(Worker):
         super().execute_job(job, queue)
         status, self._horse_status = self._horse_status, 0
         if status:
-            _tell_lost(job, status)
+            _tell_lost(job, status, Reason.TIMEOUT if self._is_over else Reason.WORKER_LOST)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         super().fork_work_horse(job, queue)
+        self._is_over = False
         if job.timeout and job.timeout > 0:
             # RQ itself would look every half a minute, and give it another minute.
-            self._kill_after(job.timeout)
+            self._limit = threading.Timer(job.timeout, self._kill, [self.horse_pid])
+            self._limit.daemon = True
+            self._limit.start()
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         pid, status, usage = super().wait_for_horse()
         self._horse_status = status or 0
-        while self._timers:
-            self._timers.pop().cancel()
+        if self._limit is not None:
+            self._limit.cancel()
         return pid, status, usage
-
-    def _kill_after(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._kill, [self.horse_pid])
-        timer.daemon = True
-        self._timers.append(timer)
-        timer.start()
 
     def _kill(self, pid: int) -> None:
         if pid == self.horse_pid:
+            self._is_over = True
             self.kill_horse()
 
 
@@ -114,10 +105,10 @@ def _preload(job: Job) -> None:
         log.debug("jobs.not_preloaded", extra={"rq_job": job.id, "error": str(error)})
 
 
-def _tell_lost(job: Job, status: int) -> None:
+def _tell_lost(job: Job, status: int, reason: Reason) -> None:
     try:
         job_id, attempt = job.wake()
-        runner.lost(job_id, attempt, detail=ended_with(status))
+        runner.lost(job_id, attempt, code=reason, detail=ended_with(status))
     except ValueError:
         log.warning("jobs.rq_refused", extra={"rq_job": job.id})
     except DatabaseError as error:  # upkeep finds it when its lease lapses

@@ -117,6 +117,13 @@ def spin(name: str) -> None:
 
 
 @as_job
+def deaf(name: str) -> int:
+    """Holds the interpreter: no signal, thread or exception gets through."""
+    tell(f"{name}:runs")
+    return sum(range(10**13))
+
+
+@as_job
 def step_on(name: str) -> None:
     """Works, and says how far."""
     tell(f"{name}:runs")

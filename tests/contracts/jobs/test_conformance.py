@@ -210,6 +210,15 @@ def test_a_job_that_takes_too_long_fails_and_may_try_again(carrier):
     assert "0.2 s" in first.error
 
 
+def test_a_job_that_heeds_nothing_is_ended_by_force_and_the_next_one_runs(carrier):
+    if not carrier.has_processes:
+        pytest.skip("its process is this one")
+    ids = [carrier.start("deaf", f"{carrier.name}-deaf-{number}", timeout=0.2) for number in range(2)]
+    for view in carrier.all_ended(ids):
+        assert (view.status, view.error_code) == (JobStatus.FAILED, "timeout")
+    assert carrier.ended(carrier.start("double", 4)).result == {"doubled": 8}
+
+
 def test_a_job_whose_process_dies_fails_at_once_or_is_tried_again(carrier):
     if not carrier.has_processes:
         pytest.skip("its process is this one")
