@@ -72,9 +72,13 @@ SHARED = re.compile(r"(tests/acceptance|tests/faults)/.*[\[-](sqlite|mongodb)[\]
 """Tests on one shared platform, known by where they stand and by the home of its tasks."""
 
 
+CARRIED = re.compile(r"(tests/contracts/jobs)/.*\[(celery|rq|dramatiq|memory)[\]-]")
+"""Tests with the same workers of jobs."""
+
+
 def share(nodeid: str) -> str:
-    """The platform a test stands on; a name of its own when it stands on none."""
-    shared = SHARED.match(nodeid)
+    """What a test stands on together with others: a platform, workers; a name of its own when it stands on nothing."""
+    shared = SHARED.match(nodeid) or CARRIED.match(nodeid)
     return " on ".join(filter(None, shared.groups())) if shared else nodeid
 
 

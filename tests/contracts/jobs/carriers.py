@@ -130,16 +130,11 @@ def commands(name: str, redis_url: str) -> dict[str, list[str]]:
     """By queue: what takes jobs off it."""
     scripts = Path(sys.executable).parent
     theirs = {
-        "celery": [f"{scripts}/celery", "-A", "jobplatform", "worker", "-Q", f"jobs.{THEIRS}", "-c", "1"],
+        "celery": [f"{scripts}/celery", "-A", "jobplatform", "worker", "-Q", THEIRS, "-c", "1"],
         "rq": [f"{scripts}/rq", "worker", "--url", redis_url, "--worker-class", "apps.jobs.backends.rq_worker.JobsWorker", THEIRS],
         "dramatiq": [f"{scripts}/dramatiq", "apps.jobs.backends.dramatiq_worker", "-p", "1", "-t", "1", "-Q", *lanes([THEIRS])],
     }
-    if name in ("rq", "dramatiq"):
-        import sys as _s
-
-        ex = f"import django; django.setup(); from apps.jobs.backends import {name}_worker as w; w.serve(['{OURS}'], processes=2)"
-        return {OURS: [_s.executable, "-c", ex], THEIRS: theirs[name]}
-    return {OURS: manage("worker", "jobs", "--backend", name, "--queues", OURS, "--concurrency", "2"), THEIRS: theirs[name]}
+    return {OURS: manage("worker", OURS, "--backend", name, "--concurrency", "2"), THEIRS: theirs[name]}
 
 
 def workers(name: str, redis_url: str, database: str, place: Path) -> dict[str, Worker]:

@@ -15,7 +15,7 @@ from apps.jobs.manager import JobManager
 from tests import services
 from tests.contracts.jobs import carriers
 
-BACKENDS = ["rq", "dramatiq", "memory"]
+BACKENDS = ["celery", "rq", "dramatiq", "memory"]
 
 
 @pytest.fixture(scope="session")
