@@ -22,6 +22,7 @@ from apps.jobs.manager import JobManager
 from apps.jobs.models import JobEvent
 from apps.jobs.options import JobOptions
 from jobplatform.env import BASE_DIR
+from jobplatform.queues import Work
 from tests.processes import wait_until
 from tests.services import Server
 
@@ -53,9 +54,7 @@ class Carrier:
     def held(self) -> Any:
         """What somebody who uses this queue has in their hands."""
         if self.name == "celery":
-            from jobplatform.celery import app
-
-            return app
+            return self.manager.backend.app
         if self.name == "rq":
             from rq import Queue
 
@@ -197,8 +196,6 @@ def forge(carrier: Carrier) -> None:
         for actor, args in ((target, ()), ("jobs.run", ()), ("jobs.run", (never, 1, 2)), ("jobs.run", ({"a": 1}, "x"))):
             broker.enqueue(Message(OURS, actor, args, {}, {}))
     elif carrier.name == "celery":
-        from jobplatform.celery import app
-        from jobplatform.queues import Work
-
+        app = carrier.held()
         for name, arguments in ((target, {}), (Work.RUN_JOB, {}), (Work.RUN_JOB, {"job_id": {"a": 1}, "attempt": "x"})):
             app.send_task(name, kwargs=arguments, queue=OURS)

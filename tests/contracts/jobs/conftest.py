@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from celery import Celery
 from django.db import connections
 
 from apps.core import redis as door
 from apps.jobs import backends
+from apps.jobs.backends.celery import CeleryBackend
 from apps.jobs.backends.memory import MemoryBackend
 from apps.jobs.manager import JobManager
 from tests import services
@@ -44,6 +46,11 @@ def carrier(request, jobs_redis, django_db_setup, tmp_path_factory) -> Iterator[
             ending.callback(backend.close)
             yield carriers.Carrier(name, JobManager(name))
             return
+        if name == "celery":
+            patch.setenv("CELERY_BROKER_URL", jobs_redis)  # it would win over what an app is given
+            app = Celery("conformance", broker=jobs_redis, set_as_current=False)
+            ending.callback(app.close)
+            backends.adopt(CeleryBackend(app))
         database = connections["default"].settings_dict["NAME"]
         found = carriers.Carrier(name, JobManager(name), carriers.workers(name, jobs_redis, database, tmp_path_factory.mktemp(name)))
         for worker in found.workers.values():
