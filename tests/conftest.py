@@ -22,6 +22,25 @@ examples.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 examples.load_profile("unhurried")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cheap_where_nothing_is_tested() -> None:
+    """Every client of Django's would look for static files anew, and every password be hashed for half a second."""
+    from django.conf import settings
+    from whitenoise.middleware import WhiteNoiseMiddleware
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
+    found: dict[str, Any] = {}
+    look = WhiteNoiseMiddleware.add_files_from_finders
+
+    def look_once(middleware: WhiteNoiseMiddleware) -> None:
+        if not found:
+            look(middleware)
+            found.update(middleware.files)
+        middleware.files = dict(found)
+
+    WhiteNoiseMiddleware.add_files_from_finders = look_once
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

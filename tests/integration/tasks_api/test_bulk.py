@@ -11,6 +11,7 @@ from apps.core.errors import Unavailable
 from apps.core.http import LIMITS
 from apps.tasks.api import bulk as api_bulk
 from apps.tasks.api.bulk import BulkRun, read_lines
+from apps.tasks.api.courtesy import Courtesy
 from apps.tasks.intake import TaskIntake
 from apps.tasks.models import Task
 from apps.tasks.queue import PriorityQueue
@@ -100,6 +101,12 @@ def test_who_may_and_what_media(acme, caller, submitter, client):
     assert submitter.post(PATH, line, content_type="application/x-ndjson", **{"Content-Encoding": "gzip"}).status_code == 415
     assert submitter.get(PATH).status_code == 405
     assert Task.objects.count() == 0
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch) -> None:
+    """Whatever single task another test has just sent: with company, chunks would be small."""
+    monkeypatch.setattr(api_bulk, "courtesy", Courtesy())
 
 
 # ---- as they arrive ---------------------------------------------------------------------------------------
