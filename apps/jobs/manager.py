@@ -96,7 +96,6 @@ class JobManager:
                 if row.cancel_requested_at or guard.update(**asked):
                     row.cancel_requested_at = row.cancel_requested_at or now
                     news.ask_to_stop(row.id)
-                    of(row.backend).interrupt(row.id, row.worker)
                     return JobView.of(row)
             elif row.status == JobStatus.CANCELLED:
                 return JobView.of(row)
