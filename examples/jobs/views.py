@@ -23,6 +23,7 @@ from apps.core.errors import Invalid, Problem
 from apps.core.http import answer as say
 from apps.core.http import read_object
 from apps.jobs import JobManagerMixin, get_job_manager, progress
+from apps.jobs.openapi import JobCreated, JobRefused
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from examples.jobs import asked, workflow
 from examples.jobs.answering import Passage, answer, llm
@@ -30,7 +31,7 @@ from examples.jobs.library import COLLECTION, Library
 from examples.jobs.loading import Unreadable
 
 Json = dict[str, Any]
-TAG = ["Examples"]
+TAG, MADE = ["Examples"], {202: JobCreated, 400: JobRefused}
 
 
 class Documents(JobManagerMixin, APIView):
@@ -65,7 +66,7 @@ class Documents(JobManagerMixin, APIView):
             "chunks": sum(entry.chunks for entry in entries),
         }
 
-    @extend_schema(tags=TAG, summary="Bring documents in: PDF, DOCX, Markdown, text", request={"multipart/form-data": asked.Upload})
+    @extend_schema(tags=TAG, summary="Bring documents in", request={"multipart/form-data": asked.Upload}, responses=MADE)
     def post(self, request: Request) -> Any:
         return self.ingest_documents(request)
 
@@ -98,7 +99,7 @@ class Questions(JobManagerMixin, APIView):
         found = answer(wanted["question"], passages, llm())
         return {"question": wanted["question"], "answer": found.text, "known": found.known, "sources": found.sources}
 
-    @extend_schema(tags=TAG, summary="Answer a question from the documents, with its sources", request=asked.Question)
+    @extend_schema(tags=TAG, summary="Answer a question from the documents, with its sources", request=asked.Question, responses=MADE)
     def post(self, request: Request) -> Any:
         return self.rag_query(request)
 
@@ -113,7 +114,7 @@ class Workflows(JobManagerMixin, APIView):
         session_id = f"article-{progress.current().job_id.removeprefix('job_')}"
         return workflow.run(request.user, session_id, progress=self.update_progress, **matter)
 
-    @extend_schema(tags=TAG, summary="Have four agents write about a topic", request=asked.Topic)
+    @extend_schema(tags=TAG, summary="Have four agents write about a topic", request=asked.Topic, responses=MADE)
     def post(self, request: Request) -> Any:
         return self.execute_agent_workflow(request)
 

@@ -74,6 +74,14 @@ def test_many_jobs_at_once_each_give_their_own_result(sam):
     assert found == list(range(24))
 
 
+def test_the_openapi_document_of_the_platform_knows_its_views_of_jobs(org):
+    paths = org.api.get("/api/schema?format=json").json["paths"]
+    made, asked = paths["/sums"]["post"], paths["/examples/questions"]
+    assert "202" in made["responses"] and {"202", "400"} <= asked["post"]["responses"].keys()
+    assert [one["name"] for one in asked["get"]["parameters"]] == ["job_id"] and "200" in asked["get"]["responses"]
+    assert "multipart/form-data" in paths["/examples/documents"]["post"]["requestBody"]["content"]
+
+
 # ---- queues, and what the document calls future -----------------------------------------------------------
 
 
