@@ -26,11 +26,12 @@ from bench import report
 from bench.fairness import fairness
 from bench.fanout import fanout, graph
 from bench.house import ORG, House
+from bench.jobs import jobs
 from bench.measure import Wrong, cpu, percentile
 from bench.raw_celery import QUEUE, Yardstick
 from demo.stage import ROOT, Broken, Process, Stage
 
-PARTS = ("fanout", "graph", "throughput", "latency", "depth", "fairness", "backtest", "market")
+PARTS = ("fanout", "graph", "throughput", "latency", "depth", "fairness", "backtest", "market", "jobs")
 DEPTHS = (1_000, 10_000, 100_000)
 
 
@@ -180,7 +181,7 @@ def fair(house: House, options: argparse.Namespace) -> dict[str, Any]:
 MEASURES = {"throughput": throughput, "latency": latency, "depth": depth, "fairness": fair, "backtest": backtest, "market": market}
 
 
-ALONE = {"fanout": lambda options: fanout(options, _raw_workers), "graph": graph}
+ALONE = {"fanout": lambda options: fanout(options, _raw_workers), "graph": graph, "jobs": jobs}
 """Each raises a platform of its own."""
 
 
@@ -233,6 +234,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--graph-tasks", type=int, default=2_000, help="of 50 ms each (default %(default)s)")
     parser.add_argument("--graph-edges", type=int, default=10_000, help="(default %(default)s)")
     parser.add_argument("--slots", type=int, default=4, help="workers of the graph (default %(default)s)")
+    parser.add_argument("--job-singles", type=int, default=50, help="jobs one after the other, in each turn (default %(default)s)")
+    parser.add_argument("--job-batch", type=int, default=500, help="jobs submitted in a row, in each turn (default %(default)s)")
+    parser.add_argument("--jobs-at-once", type=int, default=1_000, help="jobs from many threads (default %(default)s)")
     parser.add_argument("--simulated", type=int, default=400, help="tasks of the simulated market (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated market (default %(default)s)")
     options = parser.parse_args(argv)

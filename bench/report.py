@@ -55,6 +55,8 @@ def shown(figures: dict[str, Any]) -> RenderableType:
     if found := figures.get("market"):
         parts += [_heading(f"Routing among {found['candidates']:,} candidates, queue head to published"), _routing(found)]
         parts += _simulated(found)
+    if found := figures.get("jobs"):
+        parts += [_heading("A no-op as a job, beside a bare Celery task with a kept result"), *_jobs(found), Text()]
     about = figures["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts.append(
@@ -66,6 +68,18 @@ def shown(figures: dict[str, Any]) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+def _jobs(found: dict[str, Any]) -> list[Text]:
+    each, single, submit = found["per_job_ms"], found["single_ms"], found["submit_ms"]
+    lines = [
+        f"{found['batch']} in a row, submitted to ended: {each['job']:.2f} ms each, bare {each['bare']:.2f}: {found['ratio']:.2f}x",
+        f"one alone: {single['job']:.1f} ms, bare {single['bare']:.1f}: {found['single_ratio']:.2f}x",
+        f"submitting takes {submit['job']:.2f} ms, bare {submit['bare']:.2f}",
+        f"status reads: {found['status_reads_per_second']:,.0f}/s",
+        f"{found['concurrent']:,} at once: all ended after {found['concurrent_s']:.1f} s",
+    ]
+    return [Text(f"  {line}") for line in lines]
 
 
 def _heading(text: str) -> Text:
