@@ -7,6 +7,9 @@ Redis is the order: queues, leases, counters, caches. Losing all of it loses no 
 from __future__ import annotations
 
 import logging
+import os
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,10 +67,49 @@ def reset() -> None:
     """Forget the clients (after a fork, or when a test moves to another server)."""
     client.cache_clear()
     raw.cache_clear()
+    _voice.forget()
 
 
 def key(*parts: str) -> str:
     return ":".join((settings.REDIS_PREFIX, *parts))
+
+
+class _Voice:
+    """A connection that only publishes and never hears an answer: a round trip less, for news that may be lost."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def publish(self, messages: Sequence[tuple[str, str]]) -> None:
+        with self._lock:
+            connection = self._connection or self._connect()
+            try:
+                # No health check: it would wait for the answer to a PING.
+                connection.send_packed_command(connection.pack_commands([("PUBLISH", *each) for each in messages]), check_health=False)
+            except RedisDown:
+                self._connection = None
+                raise
+
+    def _connect(self) -> Any:
+        pool = client().connection_pool
+        connection = pool.connection_class(**{**pool.connection_kwargs, "health_check_interval": 0})
+        connection.connect()
+        connection.send_command("CLIENT", "REPLY", "OFF")
+        self._connection = connection
+        return connection
+
+
+_voice = _Voice()
+os.register_at_fork(after_in_child=_voice.forget)
+
+
+def publish(messages: Sequence[tuple[str, str]]) -> None:
+    """News as (channel, text), sent without waiting for the server. Raises one of RedisDown."""
+    _voice.publish(messages)
 
 
 PLACES = Path(__file__).with_name("places.lua")

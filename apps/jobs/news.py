@@ -34,13 +34,7 @@ def ask_to_stop(job_id: str) -> None:
 
 def _publish(messages: Sequence[tuple[str, str]]) -> None:
     try:
-        if len(messages) == 1:
-            redis.client().publish(*messages[0])
-        else:
-            with redis.client().pipeline(transaction=False) as pipe:
-                for message in messages:
-                    pipe.publish(*message)
-                pipe.execute()
+        redis.publish(messages)
     except redis.RedisDown as error:
         redis.log_away(error)
 

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.core import clock
 from apps.jobs import dependencies, moves, runner, sending
-from apps.jobs.backends import of
+from apps.jobs.backends import celery_results, of
 from apps.jobs.models import Job, JobDependency, JobEvent
 from apps.jobs.moves import Step
 from apps.jobs.states import ENDED, WAITING, JobStatus, Reason
@@ -46,7 +46,9 @@ def _tend(row: Job, *, now: datetime) -> None:
             moves.move(Step(job=row, end=JobStatus.EXPIRED, fields={**said, "tend_at": _purge_at(now)}, reason=LATE), now=now)
     elif row.status == JobStatus.STARTED:
         over = row.deadline is not None and row.deadline <= now
-        runner.lost(row.id, row.attempt, code=Reason.TIMEOUT if over else Reason.WORKER_LOST, detail="silent for a lease", now=now)
+        if runner.lost(row.id, row.attempt, code=Reason.TIMEOUT if over else Reason.WORKER_LOST, detail="silent for a lease", now=now):
+            # Should it live on in a loop that heeds nothing, its process goes.
+            of(row.backend).interrupt(row.id, row.worker)
     elif row.status == JobStatus.EXPIRED:
         purge(row)
     else:
@@ -83,9 +85,11 @@ def expire(row: Job, *, now: datetime) -> bool:
         "result": None, "error": "", "traceback": "", "message": "", "request": None, "arguments": {}, "unique_key": None,
         "body_hash": "", "tend_at": _purge_at(now),
     }  # fmt: skip
-    request = row.request
+    request, backend = row.request, row.backend
     if not moves.move(Step(job=row, end=JobStatus.EXPIRED, fields=fields, reason="its result's time is over"), now=now):
         return False
+    if backend == "celery":
+        celery_results.forget(row.id)
     _erase_files(request)
     return True
 
