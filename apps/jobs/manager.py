@@ -28,7 +28,7 @@ LOOK_AGAIN_SECONDS = 5.0
 """How long a wait trusts the news before it reads the row anyway."""
 
 KEPT_BY_A_RETRY = (
-    "org_id", "owner", "actor", "target", "name", "queue", "backend", "priority", "request", "arguments", "options", "webhook_url",
+    "org_id", "owner", "actor", "target", "name", "queue", "backend", "priority", "arguments", "options", "webhook_url",
 )  # fmt: skip
 
 
@@ -109,13 +109,14 @@ class JobManager:
         if old.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise NotEnded(status=old.status)
         kept = {name: getattr(old, name) for name in KEPT_BY_A_RETRY}
+        backend = self.backend if self.backend.name == old.backend else of(old.backend)
         row = bulk.new(
-            Job, **kept, id=_new_id(), sequence=clock.sequence(), retry_of=old.id, created_at=now, sent_at=now,
-            tend_at=sending.look_at(now=now),
+            Job, **kept, request=_copied(old.request), id=_new_id(), sequence=clock.sequence(), retry_of=old.id,
+            created_at=now, sent_at=now, tend_at=sending.look_at(now=now),
         )  # fmt: skip
         with bulk.atomic(Job, savepoint=False):
             bulk.insert([row])
-            transaction.on_commit(lambda: self._told([row], {}, now=now), using=router.db_for_write(Job))
+            transaction.on_commit(lambda: self._told([row], {}, now=now, backend=backend), using=router.db_for_write(Job))
         return JobView.of(row)
 
     def wait(self, job_id: str, seconds: float, owner: Owner | None = None) -> JobView:
@@ -204,8 +205,8 @@ class JobManager:
 
                 callbacks.open(row.webhook_url, org_id=owner.org_id, by=owner.actor, now=now)
 
-    def _told(self, rows: Sequence[Job], parents: dict[str, Job], *, now: datetime) -> None:
-        sending.send(self.backend, [row for row in rows if row.sent_at is not None])
+    def _told(self, rows: Sequence[Job], parents: dict[str, Job], *, now: datetime, backend: JobBackend | None = None) -> None:
+        sending.send(backend or self.backend, [row for row in rows if row.sent_at is not None])
         dependencies.settle([on for on, parent in parents.items() if parent.status in ENDED], now=now)
         events.publish(JobsMoved(moves=tuple(_birth(row) for row in rows)))
 
@@ -213,6 +214,15 @@ class JobManager:
 def get_job_manager(backend: Any = None) -> JobManager:
     """The manager of a backend, or of the one that the setting JOBS_BACKEND names."""
     return JobManager(backend)
+
+
+def _copied(request: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A snapshot with uploads of its own: those of the old job go with it."""
+    if request is None:
+        return None
+    from apps.jobs import snapshot
+
+    return snapshot.copied(request)
 
 
 def _birth(row: Job) -> JobMoved:

@@ -83,7 +83,7 @@ class JobDependency(models.Model):
     is_open = models.BooleanField(default=True)
 
     class Meta:
-        indexes = [models.Index(fields=["on_id"], name="job_dependents")]
+        indexes = [models.Index(fields=["on_id"], name="job_dependents", condition=models.Q(is_open=True))]
         constraints = [models.UniqueConstraint(fields=["job_id", "on_id"], name="one_dependency")]
         verbose_name_plural = "job dependencies"
 

@@ -121,7 +121,8 @@ def _call(job: Job) -> tuple[Any, int | None]:
 
 def finish(job: Job, result: Any, status: int | None, *, running: Running | None = None) -> bool:
     now = clock.now()
-    fields = {"result": result, "result_status": status, **_last_progress(running, now), **_end(job, now)}
+    said = {"result": result, "result_status": status, "error_code": "", "error": "", "traceback": ""}  # of attempts before
+    fields = {**said, **_last_progress(running, now), **_end(job, now)}
     return _move(job, JobStatus.FINISHED, fields, now=now)
 
 

@@ -7,6 +7,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 
 from apps.core import clock
 from apps.jobs import dependencies, moves, runner, sending
@@ -104,8 +105,8 @@ def purge(row: Job) -> None:
 
 def _settle_forgotten(*, now: datetime) -> None:
     """Whoever ended a job may have died before telling those that wait for it."""
-    ended = Job.objects.filter(status__in=ENDED).values("id")
-    dependencies.settle(JobDependency.objects.filter(is_open=True, on_id__in=ended).values_list("on_id", flat=True)[:BATCH], now=now)
+    ended = Exists(Job.objects.filter(pk=OuterRef("on_id"), status__in=ENDED))
+    dependencies.settle(JobDependency.objects.filter(ended, is_open=True).values_list("on_id", flat=True).distinct()[:BATCH], now=now)
 
 
 def _erase_files(request: dict | None) -> None:
