@@ -26,7 +26,7 @@ from apps.jobs.states import JobStatus
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 10.0
 """Without a job for so long, it rests until the next one."""
 
 
@@ -77,10 +77,6 @@ class Heart:
                 ear = self._listen(ear)
                 for beat in self._now_beating():
                     self._tend(beat)
-            except redis.RedisDown as error:
-                redis.log_away(error)
-                ear = None
-                threading.Event().wait(TICK_SECONDS)
             except DatabaseError as error:  # the lease may lapse; the next tick tries again
                 log.warning("jobs.lease_not_renewed", extra={"error": str(error)})
                 connections.close_all()
@@ -103,13 +99,25 @@ class Heart:
             self._wake.wait()
 
     def _listen(self, ear: Any) -> Any:
-        """For one tick; whoever is named is to stop."""
-        if ear is None:
-            ear = redis.client().pubsub()
-            ear.subscribe(news.cancels())
-            # What was asked for before we listened is in the row.
-            for beat in self._now_beating():
-                beat.renewed = float("-inf")
+        """For one tick. Without Redis there is nothing to hear; leases go on, and each renewal sees a cancel in the row."""
+        try:
+            return self._hear(ear or self._new_ear())
+        except redis.RedisDown as error:
+            if ear is not None:  # said once
+                redis.log_away(error)
+            threading.Event().wait(TICK_SECONDS)
+            return None
+
+    def _new_ear(self) -> Any:
+        ear = redis.client().pubsub()
+        ear.subscribe(news.cancels())
+        # What was asked for before we listened is in the row.
+        for beat in self._now_beating():
+            beat.renewed = float("-inf")
+        return ear
+
+    def _hear(self, ear: Any) -> Any:
+        """Whoever is named is to stop."""
         until = time.monotonic() + TICK_SECONDS
         while (left := until - time.monotonic()) > 0:
             message = ear.get_message(timeout=left)
