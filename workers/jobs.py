@@ -13,6 +13,7 @@ from celery.worker.control import control_command
 from celery.worker.request import Request
 from django.db import connections
 
+from apps.core import observe
 from apps.jobs import runner
 from apps.jobs.states import Reason
 from jobplatform.queues import Work
@@ -24,6 +25,7 @@ _is_child = False
 def _born(**_signal: object) -> None:
     global _is_child
     _is_child = True
+    observe.start()  # its parent is ready, and counts, only after it was forked
 
 
 class JobRequest(Request):

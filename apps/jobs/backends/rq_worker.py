@@ -26,7 +26,7 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from apps.core import readiness, redis
+from apps.core import observe, readiness, redis
 from apps.jobs import adapters, marks, runner
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
@@ -71,6 +71,13 @@ class JobsWorker(Worker):
         status, self._horse_status = self._horse_status, 0
         if status:
             _tell_lost(job, status, Reason.TIMEOUT if self._is_over else Reason.WORKER_LOST)
+
+    def perform_job(self, job: Job, queue: Queue) -> bool:
+        """In the horse, which ends without saying goodbye."""
+        try:
+            return super().perform_job(job, queue)
+        finally:
+            observe.flush()
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         super().fork_work_horse(job, queue)

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.test import RequestFactory
 
-from apps.core import clock
+from apps.core import clock, observe
 from apps.core import redis as door
 from apps.jobs import PlainRequest, sending, upkeep
 from apps.jobs.backends.base import Wake
@@ -266,6 +266,17 @@ def test_a_result_is_kept_for_its_time_and_then_erased(carrier):
     upkeep.tend_jobs(now=clock.now() + timedelta(seconds=6))
     assert (carrier.look(kept).status, carrier.look(kept).result) == (JobStatus.FINISHED, {"doubled": 2})
     assert (carrier.look(short).status, carrier.look(short).result) == (JobStatus.EXPIRED, None)
+
+
+def test_what_workers_do_is_counted(carrier):
+    carrier.all_ended([carrier.start("double", 21, queue=queue) for queue in WORKERS])
+
+    def counted() -> bool:
+        observe.flush()  # in memory the worker is this process
+        series = {tuple(name.split(observe.SEPARATOR)) for name in door.client().hkeys(observe.key())}
+        return {(observe.JOB_MOVES.name, queue, "finished") for queue in WORKERS} <= series
+
+    wait_until(counted)
 
 
 def test_progress_is_told_while_it_is_made_and_never_goes_back(carrier):
