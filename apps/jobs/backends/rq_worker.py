@@ -72,10 +72,10 @@ class JobsWorker(Worker):
         if status:
             _tell_lost(job, status, Reason.TIMEOUT if self._is_over else Reason.WORKER_LOST)
 
-    def perform_job(self, job: Job, queue: Queue) -> bool:
+    def perform_job(self, *of: Any) -> bool:
         """In the horse, which ends without saying goodbye."""
         try:
-            return super().perform_job(job, queue)
+            return super().perform_job(*of)
         finally:
             observe.flush()
 
