@@ -27,6 +27,8 @@ POLICY_PROCESSES = env.number("POLICY_PROCESSES", 2)
 WEB_MAX_WAITING = env.number("WEB_MAX_WAITING", 48)
 VECTOR_STORE = env.text("VECTOR_STORE")
 TEXT_EMBEDDER = env.text("TEXT_EMBEDDER") or "apps.workflows.context.embedding_hashing.HashingEmbedder"
+# Code written for `django.tasks` (Django 6, or the package django-tasks) runs as jobs.
+TASKS = {"default": {"BACKEND": "apps.jobs.django_tasks.JobsBackend"}}
 JOBS_BACKEND = env.text("JOBS_BACKEND") or "celery"
 JOBS_QUEUES = env.csv("JOBS_QUEUES", "")
 JOBS_LEASE_S = env.number("JOBS_LEASE_S", 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from django.db import connections
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PR_SET_PDEATHSIG = 1
 SHORT_LIFE_SECONDS = 2.0
 """One that dies sooner is replaced with a pause."""
 
@@ -50,6 +52,7 @@ def keep(work: Callable[[], None], *, processes: int, died: Callable[[int, int],
 def _fork(work: Callable[[], None]) -> int:
     # No connection to the database crosses the fork: two processes would talk on one.
     connections.close_all()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -58,6 +61,7 @@ def _fork(work: Callable[[], None]) -> int:
                 signal.signal(number, signal.SIG_DFL)
             # Ctrl-C comes to all of a terminal's processes: the parent tells its children.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _stop_without(parent)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             work()
             status = 0
@@ -66,6 +70,16 @@ def _fork(work: Callable[[], None]) -> int:
         finally:
             os._exit(status)
     return pid
+
+
+def _stop_without(parent: int) -> None:
+    """Linux tells this process to stop when its parent has died, by whatever hand."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except AttributeError:
+        return  # another system: those that are left go on until somebody stops them
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def ended_with(status: int) -> str:

@@ -140,6 +140,16 @@ def test_the_pipeline_of_the_specification_on_the_queue_that_its_user_holds(carr
     assert (row.backend, row.priority, row.progress, row.message) == (carrier.name, 50, 50, "half of it")
 
 
+def test_a_task_of_django_tasks_runs_on_its_workers(carrier, settings):
+    settings.JOBS_BACKEND = carrier.name
+    from tests.contracts.jobs.targets_tasks import count_words
+
+    result = count_words.enqueue("to be or not to be")
+    carrier.ended(result.id)
+    result.refresh()
+    assert result.return_value == [1, 6], result.errors
+
+
 def test_a_message_carries_the_id_of_a_job_and_nothing_of_it(carrier):
     job_id = carrier.start("echo", "classified", queue=UNSERVED, priority="low", delay=None if carrier.has_processes else 3600)
     if carrier.has_processes:
