@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -80,7 +79,7 @@ class JobsBackend(BaseTaskBackend):
         self._given = {name: value for name, value in self.options.items() if name != "backend"}
         JobOptions(**self._given)  # an unknown or impossible option is said at start
 
-    @cached_property
+    @property
     def _manager(self) -> JobManager:
         return JobManager(self.options.get("backend"))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import sys
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -157,25 +160,22 @@ def workers(name: str, redis_url: str, database: str, place: Path) -> dict[str, 
     return made
 
 
-def everything(client: Any) -> dict[bytes, bytes]:
-    """All that a Redis holds, by key, as one text each."""
+def everything(client: Any) -> list[bytes]:
+    """All that a Redis holds, a text for each key: what is packed is unpacked."""
     reading = {
         b"list": lambda key: client.lrange(key, 0, -1),
         b"hash": lambda key: list(client.hgetall(key).values()),
-        b"set": client.smembers,
-        b"zset": lambda key: client.zrange(key, 0, -1),
         b"string": lambda key: [client.get(key)],
-        b"stream": lambda key: [str(client.xrange(key)).encode()],
-        b"none": lambda key: [],
     }
-    return {key: b" ".join(map(_plain, reading[client.type(key)](key))) for key in client.scan_iter()}
+    return [b" ".join(map(_unpacked, reading[kind](key))) for key in client.scan_iter() if (kind := client.type(key)) in reading]
 
 
-def _plain(value: bytes) -> bytes:
-    try:
-        return zlib.decompress(value)  # RQ packs them
-    except zlib.error:
-        return value
+def _unpacked(value: bytes) -> bytes:
+    with suppress(zlib.error):  # RQ
+        return zlib.decompress(value)
+    with suppress(ValueError, KeyError, TypeError):  # Celery
+        return value + base64.b64decode(json.loads(value)["body"])
+    return value
 
 
 def forge(carrier: Carrier) -> None:
