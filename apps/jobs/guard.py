@@ -1,7 +1,8 @@
 """What keeps a method within its limits, from inside its own process: a timer, and a bound on memory.
 
-In a main thread an alarm signal breaks into whatever Python is doing, and again every second until the method gives in. In another
-thread an exception is planted, which it meets at its next step of Python. What heeds neither (a loop in C) is ended by the carrier.
+In a main thread an alarm signal breaks into whatever Python is doing. In another thread an exception is planted, which it meets at its
+next step of Python. It comes once, so that the method can clean up, and once more at half of its grace, should it have been swallowed
+(`heart`). What heeds neither (a loop in C) is ended by the carrier.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from apps.jobs.interrupts import JobCancelled, JobInterrupted, JobTimedOut
 from apps.jobs.models import Job
 from apps.jobs.progress import Running
 
-AGAIN_SECONDS = 1.0
-
 
 class Guard:
     """`with Guard(job, running): …` raises JobTimedOut at the deadline, and whatever `interrupt` is told, in the thread that entered."""
@@ -31,6 +30,7 @@ class Guard:
         self._running = running
         self._why: type[JobInterrupted] = JobTimedOut
         self._active = False
+        self._told = False
         self._held = 0
         self._due = False
         """Something wanted to break in while it was held."""
@@ -45,7 +45,7 @@ class Guard:
         self._running.guard = self
         if self._in_main:
             self._old_handler = signal.signal(signal.SIGALRM, self._alarm)
-            self._old_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_SECONDS)
+            self._old_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -58,12 +58,12 @@ class Guard:
         if self._memory_mb is not None:
             resource.setrlimit(resource.RLIMIT_DATA, self._old_limit)
 
-    def interrupt(self, why: type[JobInterrupted]) -> None:
-        """From any thread: break into the method now."""
+    def interrupt(self, why: type[JobInterrupted], *, again: bool = False) -> None:
+        """From any thread: break into the method now, unless that was done before; then only with `again`."""
         with self._lock:
-            if not self._active:
+            if not self._active or (self._told and not again):
                 return
-            self._why = why
+            self._why, self._told = why, True
             if self._held:
                 self._due = True
             elif self._in_main:
@@ -90,6 +90,7 @@ class Guard:
         return JobCancelled if self._running.cancelled else self._why
 
     def _alarm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._told = True
         if self._active and self._held:
             self._due = True
         elif self._active:

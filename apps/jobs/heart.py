@@ -39,6 +39,8 @@ class _Beat:
     renewed: float = field(default_factory=time.monotonic)
     asked_at: float | None = None
     """When it was first told to stop."""
+    why: type[JobInterrupted] = JobTimedOut
+    told_again: bool = False
 
 
 class Heart:
@@ -135,6 +137,10 @@ class Heart:
             return
         if at > beat.time_limit and beat.asked_at is None:
             self._stop(beat, JobTimedOut)
+        if beat.asked_at is not None and not beat.told_again and at - beat.asked_at > settings.JOBS_GRACE_S / 2:
+            beat.told_again = True
+            if (guard := beat.running.guard) is not None:
+                guard.interrupt(beat.why, again=True)
         beat.running.flush()
         if at - beat.renewed > settings.JOBS_LEASE_S / 3:
             self._renew(beat)
@@ -151,7 +157,8 @@ class Heart:
             self._stop(beat, JobCancelled)
 
     def _stop(self, beat: _Beat, why: type[JobInterrupted]) -> None:
-        beat.asked_at = beat.asked_at or time.monotonic()
+        if beat.asked_at is None:
+            beat.asked_at, beat.why = time.monotonic(), why
         beat.running.cancelled = beat.running.cancelled or why is JobCancelled
         guard = beat.running.guard
         if guard is not None:
