@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from apps.jobs import schema
 from apps.jobs.listing import STATUSES, TEXTS, TIMES
 from apps.jobs.states import Reason
-from apps.tasks.api.docs import INTEGER, TIME, Schema, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs import INTEGER, PROBLEM, TIME, Schema, _nullable, _object, _ok, _string
 
 TAGS = ["jobs"]
 NUMBER: Schema = {"type": "number"}
@@ -65,6 +65,19 @@ EVENT = _object(
         "at": TIME,
     }
 )
+
+
+_SAID = {
+    400: "not JSON, or a bad query",
+    404: "no such job, or not yours to see",
+    409: "not in a state that allows it; `current_status` says which it is in",
+    422: "every problem, by field",
+    503: "a store is away, or too many requests wait here; see Retry-After",
+}
+
+
+def _errors(*codes: int) -> dict[Any, Any]:
+    return {(code, "application/problem+json"): OpenApiResponse(response=PROBLEM, description=_SAID[code]) for code in codes}
 
 
 def _operation(name: str, summary: str, ok: dict[Any, Any], *errors: int, **more: Any) -> dict[str, Any]:
