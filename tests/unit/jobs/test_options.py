@@ -5,6 +5,8 @@ from apps.jobs.options import Backoff, JobOptions, pause_before_retry
 from apps.jobs.queues import get, job_queues
 from apps.jobs.results import NotJson, plain, sentence
 from apps.jobs.states import ENDED, JOB_STATES, OPEN, JobStatus
+from jobplatform.env import BASE_DIR
+from jobplatform.queues import JOB_QUEUES, QUICK_JOBS
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,10 @@ def test_what_an_owner_reads_of_an_error_holds_no_secret():
     assert sentence(KeyError()) == "KeyError"
     said = sentence(RuntimeError("postgres://app:hunter2@db/x failed, api_key=abc, Bearer xyz"))
     assert "hunter2" not in said and "abc" not in said and "xyz" not in said
+
+
+def test_the_page_on_running_jobs_lists_every_queue_with_its_limits():
+    page = (BASE_DIR / "docs" / "jobs-running.md").read_text()
+    for queue in JOB_QUEUES:
+        group = "quick" if queue in QUICK_JOBS else "long"
+        assert f"| `{queue.name}` | {group} | {queue.time_limit_s} | {queue.memory_mb} | {queue.meaning} |" in page
