@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -23,6 +24,10 @@ UNPACKED_MAX = 100 * 1024 * 1024
 HEADING_MAX = 70
 
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
+_BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, zlib.error,
+)  # fmt: skip
+"""What readers of files stumble with when a file is not what it claims to be: bytes of strangers can break them anywhere."""
 _ENDED = re.compile(r"[.!?:;][\"”’')\]]*$")
 
 
@@ -56,21 +61,21 @@ def read_pdf(data: bytes) -> Iterator[Block]:
     pypdf = need("pypdf")
     try:
         pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(data)).pages]
-    # A broken PDF can break its reader in any way: this is the border between a stranger's bytes and us.
-    except (pypdf.errors.PyPdfError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OSError) as error:
+    except (pypdf.errors.PyPdfError, pypdf.errors.DependencyError, *_BROKEN) as error:
         raise Unreadable(f"is not a PDF that can be read ({type(error).__name__})") from None
     return _from_lines([(number, line) for number, page in enumerate(pages, 1) for line in page.splitlines()])
 
 
 def read_docx(data: bytes) -> Iterator[Block]:
-    docx, broken = need("docx"), need("lxml.etree").LxmlError
+    docx, lxml = need("docx"), need("lxml.etree")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            if sum(part.file_size for part in packed.infolist()) > UNPACKED_MAX:
-                raise Unreadable(f"holds more than {UNPACKED_MAX // 1024 // 1024} MB once unpacked")
-        parts = list(docx.Document(io.BytesIO(data)).iter_inner_content())
-    except (zipfile.BadZipFile, broken, KeyError, ValueError) as error:
-        raise error if isinstance(error, Unreadable) else Unreadable("is not a DOCX that can be read") from None
+            unpacked = sum(part.file_size for part in packed.infolist())
+        parts = list(docx.Document(io.BytesIO(data)).iter_inner_content()) if unpacked <= UNPACKED_MAX else []
+    except (zipfile.BadZipFile, lxml.LxmlError, *_BROKEN) as error:
+        raise Unreadable(f"is not a DOCX that can be read ({type(error).__name__})") from None
+    if unpacked > UNPACKED_MAX:
+        raise Unreadable(f"holds more than {UNPACKED_MAX // 1024 // 1024} MB once unpacked")
     heading = ""
     for part in parts:
         if isinstance(part, docx.table.Table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -32,9 +33,8 @@ def docx_of(**parts: bytes) -> bytes:
 
 def test_a_pdf_has_its_articles_with_their_pages_across_the_turn_of_a_page():
     blocks = sample("human_rights.pdf")
-    assert [block.heading for block in blocks if block.heading.startswith("Article")][0::1][0] == "Article 1"
     assert {block.heading for block in blocks} >= {f"Article {number}" for number in range(1, 31)}
-    (twelfth,) = (" ".join(block.text for block in blocks if block.heading == "Article 12"),)
+    twelfth = " ".join(block.text for block in blocks if block.heading == "Article 12")
     assert twelfth.startswith("No one shall be subjected to arbitrary interference")
     assert twelfth.endswith("the protection of the law against such interference or attacks.")  # the page turns within it
     assert [block.page for block in blocks] == sorted(block.page for block in blocks)
@@ -75,6 +75,20 @@ def test_what_cannot_be_read_is_refused_with_the_reason(name, data, reason):
         load(name, data)
 
 
+@pytest.mark.parametrize("name", ["human_rights.pdf", "planets.docx"])
+def test_a_file_broken_in_any_way_is_read_or_refused_and_nothing_else(name, caplog):
+    caplog.set_level("CRITICAL", logger="pypdf")
+    whole, random = (SAMPLES / name).read_bytes(), Random(name)
+    for number in range(12):
+        broken = bytearray(whole[: random.randrange(1, len(whole))] if number % 3 == 0 else whole)
+        for _ in range(random.choice([1, 5, 50])):
+            broken[random.randrange(len(broken))] = random.randrange(256)
+        try:
+            assert load(name, bytes(broken))
+        except Unreadable as refused:
+            assert str(refused)
+
+
 def test_a_small_file_that_unpacks_into_a_very_large_one_is_not_unpacked(monkeypatch):
     monkeypatch.setattr(loading, "UNPACKED_MAX", 1_000_000)
     bomb = docx_of(word=b"\0" * 2_000_000)
@@ -95,7 +109,7 @@ def test_a_chunk_stays_under_its_heading_and_neighbours_share_a_sentence():
     assert found[2].to_embed == "B. Seven."
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.text(alphabet="ab .!?\n1", max_size=80).map(lambda text: Block(text=" ".join(text.split()))), max_size=8))
 def test_chunks_lose_nothing_and_none_is_too_long(blocks):
     found = chunks(blocks, characters=30)
