@@ -13,12 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.padding import Padding
 from rich.text import Text
 
 from examples.jobs.client import NotAccepted, Platform
+from jobplatform_sdk.client_errors import ClientError
 
 SAMPLES = Path(__file__).parent / "samples"
 KINDS = (".pdf", ".docx", ".md", ".txt")
@@ -115,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         play.ask(options.ask or QUESTIONS, brought)
         if not options.documents:
             play.write(TOPIC, TO_RESEARCH)
-    except NotAccepted as problem:
+    except (NotAccepted, httpx.HTTPError, ClientError) as problem:
         console.print(Text(f"{problem}\nIs the platform running with EXAMPLES=1, and is the key an admin's?", style="red"))
         return 1
     return 1 if play.failures else 0
