@@ -31,7 +31,7 @@ from examples.jobs.library import COLLECTION, Library
 from examples.jobs.loading import Unreadable
 
 Json = dict[str, Any]
-TAG, MADE = ["Examples"], {202: JobCreated, 400: JobRefused}
+TAG, MADE = ["examples"], {202: JobCreated, 400: JobRefused}
 
 
 class Documents(JobManagerMixin, APIView):
