@@ -26,6 +26,7 @@ from apps.jobs.models import JobEvent
 from apps.jobs.options import JobOptions
 from jobplatform.env import BASE_DIR
 from jobplatform.queues import Work
+from tests.contracts.jobs import targets
 from tests.processes import wait_until
 from tests.services import Server
 
@@ -33,7 +34,8 @@ TARGETS = "tests.contracts.jobs.targets"
 OURS, THEIRS = "default", "fast"
 """Queues: one of a worker of `manage.py worker`, one of a worker that the library's own command line started; nobody takes UNSERVED."""
 UNSERVED = "gpu"
-LEASE_S = 3
+LEASE_S = 20
+"""Longer than any test: leases lapse when a test moves the time."""
 GRACE_S = 1
 
 
@@ -80,7 +82,7 @@ class Carrier:
             view = self.manager.wait(job_id, 0.1 if tend else 1)
             return view if view.has_ended else None
 
-        return wait_until(look, what=f"{job_id} has ended", every=0.001)
+        return wait_until(look, what=f"{job_id} has ended", every=0.001, seconds=targets.PATIENCE)
 
     def all_ended(self, job_ids: Sequence[str], **how: Any) -> list[JobView]:
         return [self.ended(job_id, **how) for job_id in job_ids]
@@ -108,7 +110,7 @@ class Worker:
             assert self.server.alive, f"{self.server.name} has ended:\n{self.server.output()}"
             return self.ready.exists()
 
-        wait_until(look, what=f"{self.server.name} is ready", seconds=90)
+        wait_until(look, what=f"{self.server.name} is ready", seconds=180)
 
     def kill(self) -> None:
         """SIGKILL for all of it at once."""

@@ -62,4 +62,4 @@ def carrier(request, jobs_redis, django_db_setup, tmp_path_factory) -> Iterator[
         for worker in found.workers.values():
             worker.server.process.terminate()
         # Told to stop with nothing to do, they do so at once.
-        assert found.workers[carriers.OURS].server.process.wait(20) == 0, found.workers[carriers.OURS].server.output()
+        assert found.workers[carriers.OURS].server.process.wait(60) == 0, found.workers[carriers.OURS].server.output()

@@ -15,7 +15,7 @@ from apps.core import redis
 from apps.jobs import JobManagerMixin, PlainRequest, as_job, progress
 from apps.jobs.models import Job
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 def told(name: str) -> str:
