@@ -31,6 +31,8 @@ def _clipped(text: str, most: int) -> str:
 class EndpointForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
         choices=[(ALL, "all of them"), *((event, event) for event in EVENTS)],
+        required=False,
+        help_text="None: it is told only of jobs that name its URL.",
         widget=forms.CheckboxSelectMultiple,
         initial=[ALL],
     )
@@ -45,9 +47,11 @@ class EndpointForm(forms.ModelForm):
         if ALL in data.get("events", ()):
             data["events"] = [ALL]
         org = data.get("org") or (self.instance.org if self.instance.org_id else None)
-        if org is not None and not self.errors:
+        if not self.errors:
+            book = WebhookBook(org_id=org.pk if org else "", by="", now=clock.now())
             try:
-                WebhookBook(org_id=org.pk, by="", now=clock.now()).check({name: data[name] for name in FIELDS}, new=False)
+                book.check({name: data[name] for name in FIELDS}, new=False)
+                book.check_url_of(Endpoint.objects.filter(pk=self.instance.pk).first(), data["url"])
             except Invalid as invalid:
                 for problem in invalid.problems:
                     self.add_error(problem.field if problem.field in self.fields else None, problem.message)

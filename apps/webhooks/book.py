@@ -91,9 +91,9 @@ class WebhookBook:
         made for its server, told of such jobs alone; rotating shows its secret. Raises UnsafeUrl (of `webhook_url`) or
         TooManyJobUrls."""
         check_url(url, allow=outbound_allow(self.org_id), field="webhook_url")
-        if answering(derive.listening().get(self.org_id, ()), url) or answering(self._rows(), url):
-            return
         home = origin(url)
+        if answering(self._rows().filter(url__in=[url, home]), url):
+            return
         # Its id follows from what it is for: of two jobs that name it at the same moment one makes it.
         pk = f"wh_{hashlib.sha256(f'{self.org_id} {home}'.encode()).hexdigest()[:16]}"
         row = self._new(pk, {"url": home, "events": [], "description": "named by jobs", "enabled": True, "for_jobs": True})
@@ -108,8 +108,7 @@ class WebhookBook:
     def change(self, endpoint_id: str, wish: dict[str, Any]) -> Endpoint:
         row = self.get(endpoint_id)
         old, values = _facts(row), self.check(wish, new=False)
-        if row.for_jobs and values.get("url", row.url) != row.url:
-            raise Invalid([Problem(field="url", code="fixed", message="is the server that jobs name; make an endpoint of its own")])
+        self.check_url_of(row, values.get("url", row.url))
         if values.get("enabled") and not row.enabled:
             # What moved meanwhile was not for it; `replay` with a time brings it after all.
             values |= {"disabled_because": "", "failing_since": None, "from_transition": floor(self.now)}
@@ -216,6 +215,11 @@ class WebhookBook:
             endpoint_id=pk, org_id=self.org_id or None, secret_salt=signing.new_salt(), from_transition=floor(self.now),
             created_at=self.now, updated_at=self.now, created_by=self.by[:255], **values,
         )  # fmt: skip
+
+    def check_url_of(self, row: Endpoint | None, url: str) -> None:
+        """May it have this URL from now on? Raises Invalid."""
+        if row is not None and row.for_jobs and url != row.url:
+            raise Invalid([Problem(field="url", code="fixed", message="is the server that jobs name; make an endpoint of its own")])
 
     def _enabled(self, endpoint_id: str) -> Endpoint:
         row = self.get(endpoint_id)

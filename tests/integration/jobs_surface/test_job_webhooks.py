@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 import standardwebhooks
+from django.contrib.admin.utils import quote
+from django.contrib.auth import get_user_model
 
 from apps.core import clock
 from apps.core.errors import Invalid
@@ -145,6 +147,19 @@ def test_jobs_of_an_org_name_so_many_servers_and_no_more(receiver):
     book.create({"url": "https://own.example.com/"})
     with pytest.raises(Invalid):
         book.change(Endpoint.objects.filter(for_jobs=True).first().pk, {"url": "https://elsewhere.example.com"})
+
+
+def test_staff_may_disable_a_server_that_jobs_name_and_not_make_another_of_it(receiver, client):
+    submit(ADA, webhook_url=receiver.url)
+    row = Endpoint.objects.get()
+    client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
+    page, form = f"/admin/webhooks/endpoint/{quote(row.pk)}/change/", {"url": row.url, "description": "theirs"}
+    assert "is the server that jobs name" in client.post(page, {**form, "url": "https://elsewhere.example.com"}).content.decode()
+    assert client.post(page, form).status_code == 302
+    row.refresh_from_db()
+    assert (row.enabled, row.events, row.description) == (False, [], "theirs")
+    submit(ADA, webhook_url=receiver.url)
+    assert Endpoint.objects.count() == 1
 
 
 def test_news_of_a_job_rings_the_bell_when_somebody_listens(receiver, redis):
