@@ -51,7 +51,7 @@ def _asked(request: Any) -> str | None:
     return None if adapter is None else adapter.query(request, "job_id")
 
 
-def fit(cls: type, mixin: type, submitter: Callable[..., Any]) -> None:
+def fit(cls: type, submitter: Callable[..., Any]) -> None:
     """Called when a class with the mixin is made."""
     is_drf = _is("rest_framework.views", "APIView", cls)
     if is_drf and not hasattr(cls, "async_dispatch"):
@@ -67,7 +67,7 @@ def fit(cls: type, mixin: type, submitter: Callable[..., Any]) -> None:
     if is_drf:
         from apps.jobs import fitting_drf
 
-        fitting_drf.fit(cls, own=[verb for verb in ASKED if _has_own(cls, mixin, verb)])
+        fitting_drf.fit(cls)
 
 
 def _fit_verb(cls: type, verb: str, what: str, is_async: bool, *, anew: bool) -> None:
@@ -87,7 +87,7 @@ def _fit_verb(cls: type, verb: str, what: str, is_async: bool, *, anew: bool) ->
     setattr(cls, verb, before(what, is_async=is_async)(inherited))
 
 
-def _has_own(cls: type, mixin: type, verb: str) -> bool:
+def has_own(cls: type, mixin: type, verb: str) -> bool:
     """Whether some class above the mixin brought a `verb` that knows nothing of jobs."""
     found = [vars(parent)[verb] for parent in cls.__mro__ if parent is not mixin and verb in vars(parent)]
     return any(not hasattr(method, "_inherits") for method in found)

@@ -1,4 +1,4 @@
-"""What Django REST framework needs besides: event streams past its negotiation, view sets, its OpenAPI document."""
+"""What Django REST framework needs besides: event streams past its negotiation, and view sets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from typing import Any
 
 from rest_framework.viewsets import ViewSetMixin
 
-from apps.jobs import openapi
 from apps.jobs.fitting import ASKED, before
 
 
-def fit(cls: type, *, own: list[str]) -> None:
+def fit(cls: type) -> None:
     if "perform_content_negotiation" in vars(cls) or not hasattr(cls.perform_content_negotiation, "_streams"):
         _let_streams_pass(cls)
     if issubclass(cls, ViewSetMixin) and not hasattr(cls.dispatch, "_asks_for_job_id"):
         _ask_in_view_sets(cls)
-    openapi.describe(cls, own=own)
 
 
 def _let_streams_pass(cls: Any) -> None:

@@ -98,7 +98,7 @@ class JobManagerMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        fit(cls, JobManagerMixin, submitter)
+        fit(cls, submitter)
 
     # ---- for methods ------------------------------------------------------------------------------------------
 

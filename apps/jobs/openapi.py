@@ -11,8 +11,11 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
 
+from apps.jobs.fitting import ASKED, has_own
 from apps.jobs.marks import JobMark, marked_in
+from apps.jobs.mixin import JobManagerMixin
 
 JOB_ID = "the job, as the 202 named it"
 
@@ -57,9 +60,20 @@ class JobAnswer(Serializer):
     error_code = serializers.CharField(required=False)
 
 
-def describe(cls: type, *, own: Iterable[str]) -> None:
-    """Everything a class with the mixin answers. `own`: of get and delete, those that do more than answer for jobs.
-    A method with an `extend_schema` of its own is left alone."""
+def describe(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """A PREPROCESSING_HOOK of drf-spectacular: every view with the mixin says what it answers."""
+    for *_, callback in endpoints:
+        cls = getattr(callback, "cls", object)
+        for parent in cls.__mro__:
+            if issubclass(parent, JobManagerMixin) and issubclass(parent, APIView) and "_is_described" not in vars(parent):
+                parent._is_described = True  # type: ignore[attr-defined]
+                _describe(parent, own=[verb for verb in ASKED if has_own(parent, JobManagerMixin, verb)])
+    return endpoints
+
+
+def _describe(cls: type, *, own: Iterable[str]) -> None:
+    """`own`: of get and delete, those that do more than answer for jobs. A method with an `extend_schema` of its own is left
+    alone."""
     jobs = {name: mark for name, each in vars(cls).items() if inspect.isfunction(each) and (mark := marked_in(cls, name))}
     for name, mark in jobs.items():
         _say(vars(cls)[name], **_submitting(mark))
