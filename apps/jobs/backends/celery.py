@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, current_app
+from celery.result import AsyncResult
 from django.conf import settings
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -77,6 +78,13 @@ class CeleryBackend:
             self.app.control.broadcast(Work.KILL_JOB, arguments={"job_id": job_id})
         except AWAY as error:
             log.warning("jobs.not_interrupted", extra={"job": job_id, "error": str(error)})
+
+    def result(self, job_id: str) -> AsyncResult:
+        """Celery's own view of an ended job, from its mirror; PENDING before."""
+        # Not at the top: its models exist only once Django has loaded the apps.
+        from django_celery_results.backends import DatabaseBackend
+
+        return AsyncResult(job_id, backend=DatabaseBackend(app=self.app), app=self.app)
 
     def close(self) -> None:
         self.app.pool.force_close_all()

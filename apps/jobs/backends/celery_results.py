@@ -1,4 +1,4 @@
-"""Ended jobs as Celery's own results (django-celery-results): `AsyncResult(job_id)`, Flower and its admin show them. A mirror, written
+"""Ended jobs as Celery's own results (django-celery-results): an `AsyncResult` on that backend and its admin show them. A mirror, written
 in the transaction that ends the job; the row of the job stays the truth."""
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ def test_a_job_runs_in_a_child_of_the_worker_and_its_result_is_celerys_too(celer
     assert job.worker.startswith("jobs@") and str(worker.process.pid) not in job.worker
     mirror = TaskResult.objects.get(task_id=job.id)
     assert (mirror.status, json.loads(mirror.result)) == ("SUCCESS", {"doubled": 42})
+    assert celery_desk.manager.backend.result(job.id).get(timeout=5) == {"doubled": 42}
 
 
 def test_an_async_function_runs_and_its_progress_is_kept(celery_desk):
@@ -43,7 +44,8 @@ def test_what_a_method_raises_is_its_end(celery_desk):
     assert (job.status, job.error_code, job.result) == ("failed", "error", None)
     assert job.error == "ValueError: no such page; password=…"
     assert "samples.py" in Job.objects.get(pk=job.id).traceback
-    assert TaskResult.objects.get(task_id=job.id).status == "FAILURE"
+    seen = celery_desk.manager.backend.result(job.id)
+    assert seen.failed() and "no such page" in str(seen.result)
 
 
 def test_a_killed_child_fails_its_job_at_once_and_the_worker_goes_on(celery_desk, file):
