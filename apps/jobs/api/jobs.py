@@ -26,7 +26,7 @@ from apps.tasks.api.bodies import reason_of
 from apps.tasks.bodies import Body
 
 
-class JobView(APIView):
+class JobsView(APIView):
     permission_classes = [RequireRole(SUBMITTER, AGENT)]
 
     @property
@@ -43,32 +43,32 @@ class JobView(APIView):
         return shapes.full(self.job(job_id), operates=self.owner.operates)
 
 
-class Jobs(JobView):
+class Jobs(JobsView):
     @extend_schema(**docs.LIST)
     def get(self, request: Any) -> HttpResponse:
         rows, following = JobQuery.of(request.query_params).page(self.owner)
         return answer({"items": [shapes.brief(row) for row in rows], "next_cursor": following})
 
 
-class Summary(JobView):
+class Summary(JobsView):
     @extend_schema(**docs.SUMMARY)
     def get(self, request: Any) -> HttpResponse:
         return answer(listing.summary(self.owner))
 
 
-class OneJob(JobView):
+class OneJob(JobsView):
     @extend_schema(**docs.GET)
     def get(self, request: Any, job_id: str) -> HttpResponse:
         return answer(self.shown(job_id))
 
 
-class Events(JobView):
+class Events(JobsView):
     @extend_schema(**docs.EVENTS)
     def get(self, request: Any, job_id: str) -> HttpResponse:
         return answer({"items": shapes.events(self.job(job_id))})
 
 
-class Stream(JobView):
+class Stream(JobsView):
     http_method_names = ["get"]
 
     @extend_schema(**docs.STREAM)
@@ -79,7 +79,7 @@ class Stream(JobView):
         return StreamingHttpResponse(chunks, content_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-class Cancel(JobView):
+class Cancel(JobsView):
     @extend_schema(**docs.CANCEL)
     def post(self, request: Any, job_id: str) -> HttpResponse:
         reason, row = reason_of(request), self.job(job_id)
@@ -87,7 +87,7 @@ class Cancel(JobView):
         return answer(self.shown(job_id))
 
 
-class Retry(JobView):
+class Retry(JobsView):
     @extend_schema(**docs.RETRY)
     def post(self, request: Any, job_id: str) -> HttpResponse:
         Body(optional_object(request)).done()  # nothing is known in it
