@@ -37,6 +37,10 @@ FIRST = (
 )
 """What `setup` needs, for which everybody waits."""
 THEN = (
+    "billiard.heap",
+    "billiard.popen_fork",
+    "billiard.sharedctypes",
+    "billiard.synchronize",
     "jobplatform.management.commands.beat",
     "jobplatform.management.commands.listener",
     "jobplatform.management.commands.worker",
