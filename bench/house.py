@@ -48,6 +48,8 @@ class House:
         self.redis = redis.Redis.from_url(stage.url("redis"))
         self._come_and_go(AWAY_AGENT)
         self.agents = [self._start_agent(name) for name in AGENTS]
+        for name, agent in zip(AGENTS, self.agents, strict=True):
+            self._wait_for_presence(name, agent)
         self.bulk("warm", WARM_UP)
 
     @property
@@ -117,12 +119,15 @@ class House:
     def _come_and_go(self, name: str) -> None:
         """An agent that was here and is away keeps its tasks waiting; one that never came would be sent them."""
         agent = self._start_agent(name)
-        while not self.redis.hexists(f"jp:presence:{ORG}", name):
-            agent.check()
-            time.sleep(0.05)
+        self._wait_for_presence(name, agent)
         agent.ask_to_stop()
         agent.wait_stopped(5.0)
         self.stage.agents.remove(agent)
+
+    def _wait_for_presence(self, name: str, agent: Process) -> None:
+        while not self.redis.hexists(f"jp:presence:{ORG}", name):
+            agent.check()
+            time.sleep(0.05)
 
     def _start_agent(self, name: str) -> Process:
         return self.stage.start_agent("bench.noop_agent", JOBPLATFORM_NATS_URL=self.stage.url("nats"), JOBPLATFORM_API_KEY=self._keys[name])
