@@ -22,7 +22,7 @@ from apps.jobs.events import JobMoved, JobsMoved
 from apps.jobs.models import Job
 from apps.jobs.moves import Step
 from apps.jobs.options import JobOptions
-from apps.jobs.states import ENDED, WAITING, JobStatus, Reason
+from apps.jobs.states import WAITING, JobStatus, Reason
 
 LOOK_AGAIN_SECONDS = 5.0
 """How long a wait trusts the news before it reads the row anyway."""
@@ -207,7 +207,8 @@ class JobManager:
 
     def _told(self, rows: Sequence[Job], parents: dict[str, Job], *, now: datetime, backend: JobBackend | None = None) -> None:
         sending.send(backend or self.backend, [row for row in rows if row.sent_at is not None])
-        dependencies.settle([on for on, parent in parents.items() if parent.status in ENDED], now=now)
+        # Read again: one of them may have ended between our look at it and the commit, and found nobody who waits.
+        dependencies.settle(parents, now=now)
         events.publish(JobsMoved(moves=tuple(_birth(row) for row in rows)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from apps.core import clock
 from apps.core.errors import Invalid
-from apps.jobs import runner, upkeep
+from apps.jobs import dependencies, runner, upkeep
 from apps.jobs.calls import Owner
 from apps.jobs.manager import HasEnded, NotEnded, OtherBody, UnknownJob
 from apps.jobs.models import Job, JobDependency, JobEvent
@@ -252,3 +252,18 @@ def test_nothing_is_sent_before_the_callers_transaction_commits(desk, queue):
         job = desk.submit(samples.double, 1)
         assert queue.depth("default") == 0
     assert queue.run_all() == 1 and desk.look(job).status == "finished"
+
+
+def test_one_that_ends_while_another_begins_to_wait_for_it_is_not_missed(desk, queue, monkeypatch):
+    first, load = desk.submit(samples.double, 1), dependencies.load
+
+    def load_and_meanwhile(*asked):
+        found = load(*asked)
+        queue.run_all()
+        return found
+
+    monkeypatch.setattr(dependencies, "load", load_and_meanwhile)
+    second = desk.submit(samples.double, 3, depends_on=[first.id])
+    assert desk.look(first).has_ended
+    queue.run_all()
+    assert desk.look(second).status == "finished"
