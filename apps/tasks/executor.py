@@ -8,6 +8,7 @@ batch is whatever is there now. One task that fails never fails its batch.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,6 +57,8 @@ RECRUIT_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 PUBLISH_RETRY_SECONDS = 1.0
 UNASSIGNABLE_RETRY_SECONDS = 1.0
+REST_SECONDS = 0.1
+"""The longest rest after a full batch of one org while others have work too."""
 
 
 def wake(*, now: datetime) -> None:
@@ -86,6 +89,8 @@ class JobExecutor:
         self.configs = configs or OrgConfigProvider()
         self.contended = False
         """Several orgs had work, at the last look."""
+        self.crowded = False
+        """And the last batch was full: one of them has more than it can be given."""
         self._drain_id = ""
 
     def drain(self, *, seconds: float, stopping: Callable[[], bool] = lambda: False) -> int:
@@ -96,8 +101,12 @@ class JobExecutor:
         try:
             while now < until and not stopping():
                 alive = self.queue.enter(self._drain_id, now=now, seconds=ALIVE_SECONDS)
+                began = time.monotonic()
                 done = self.run_batch(now=now)
                 total += done
+                if self.crowded:
+                    # What follows from a crowd's batch takes every processor there is; the others' few tasks need some of it.
+                    time.sleep(min(time.monotonic() - began, REST_SECONDS))
                 if self.contended and alive < 2 and now >= recruiting:
                     # A task that comes should not have to wait for the batch of another org: somebody else may be idle.
                     recruiting = now + timedelta(seconds=RECRUIT_SECONDS)
@@ -128,6 +137,7 @@ class JobExecutor:
         while more and not claims:
             # A lot was set aside because its key is full; what is behind it need not wait for that.
             claims, more = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id)
+        self.crowded = self.contended and len(claims) >= limit
         by_org: dict[str, Batch] = {}
         for claim in claims:
             batch = by_org.get(claim.org_id) or by_org.setdefault(claim.org_id, Batch(config=configs[claim.org_id], claims={}))

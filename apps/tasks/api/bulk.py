@@ -123,9 +123,9 @@ class BulkRun:
         """NDJSON, a piece per chunk of lines, then the summary. What fails before the first piece is raised; later it is
         the last line instead of a summary: nothing is known about the lines that have no verdict."""
         for chunk in _chunks(read_lines(stream)):
-            courtesy.give_way()
             try:
-                piece = self._chunk(chunk)
+                with courtesy.many():
+                    piece = self._chunk(chunk)
             except Exception as raised:  # the boundary: the status line is sent, the answer must still say what happened
                 if not self.tally.lines:
                     raise

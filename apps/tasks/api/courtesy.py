@@ -1,7 +1,8 @@
 """Bulk submissions give way: beside thousands of lines, a single task goes first.
 
 All requests of a web process share one interpreter, and a chunk of lines keeps it for a tenth of a second. So whoever brings
-lines takes small chunks while there is company, and waits a moment between them while single tasks are in hand.
+lines takes small chunks while there is company, waits a moment before each while single tasks are in hand, and rests as long
+after it as it took: what follows from the lines keeps other processes busy too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ COMPANY_SECONDS = 2.0
 """After a single task there may be another."""
 GIVE_WAY_SECONDS = 0.05
 """The longest wait before a chunk: many singles in a row slow lines down, and never stop them."""
+REST_SECONDS = 0.1
 
 
 class Courtesy:
@@ -40,6 +42,15 @@ class Courtesy:
     def company(self) -> bool:
         """Single tasks came lately."""
         return time.monotonic() - self._seen < COMPANY_SECONDS
+
+    @contextmanager
+    def many(self) -> Iterator[None]:
+        """A chunk of lines is in hand."""
+        self.give_way()
+        began = time.monotonic()
+        yield
+        if self.company:
+            time.sleep(min(time.monotonic() - began, REST_SECONDS))
 
     def give_way(self) -> None:
         """Back when no single task is in hand, and soon in any case."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from apps.core import background, clock
 from apps.tasks.batch import BATCH, CONTENDED_BATCH
-from apps.tasks.executor import JobExecutor
+from apps.tasks.executor import REST_SECONDS, JobExecutor
 from apps.tasks.models import Task, Transition
 from apps.tasks.queue import PriorityQueue, QueueItem, Share
 from apps.tasks.sweeper import Sweeper
@@ -189,6 +191,25 @@ def test_a_dispatcher_that_is_alone_between_several_orgs_asks_for_another(yard, 
         yard.put("t2", org=org)
     JobExecutor().drain(seconds=0.01)
     assert sent == [("dispatch.drain", {"expires_seconds": 1.0})]
+
+
+@pytest.mark.store
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_rests_after_a_full_batch_beside_another_org_and_never_otherwise(yard, redis, nats, monkeypatch):
+    rests = []
+    monkeypatch.setattr("apps.tasks.executor.time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    yard.org("a", agents=8)
+    yard.put(*(f"t{number}" for number in range(CONTENDED_BATCH + 1)), org="a")
+    JobExecutor().drain(seconds=0.01)
+    assert not rests
+    yard.org("b")
+    yard.put("t1", org="b")
+    JobExecutor().drain(seconds=0.01)
+    assert not rests
+    monkeypatch.setattr("apps.tasks.executor.CONTENDED_BATCH", 2)
+    yard.put("t2", "t3", "t4", org="b")
+    JobExecutor().drain(seconds=0.01)
+    assert 0 < rests[0] <= REST_SECONDS
 
 
 def waits(flood_per_second: float, seconds: int = 8) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 from apps.tasks.api import courtesy as room
 from apps.tasks.api.courtesy import Courtesy
@@ -49,3 +50,17 @@ def test_a_single_task_that_fails_is_done_too():
         began = time.monotonic()
         courtesy.give_way()
     assert time.monotonic() - began < room.GIVE_WAY_SECONDS
+
+
+def test_after_a_chunk_of_lines_there_is_a_rest_while_single_tasks_come_and_none_otherwise(monkeypatch):
+    rests = []
+    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    courtesy = Courtesy()
+    with courtesy.many():
+        pass
+    assert not rests
+    with courtesy.single():
+        pass
+    with courtesy.many():
+        pass
+    assert len(rests) == 1 and 0 < rests[0] <= room.REST_SECONDS
