@@ -28,6 +28,7 @@ class Tiny:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.platform.tiny", str(directory)],
             cwd=BASE_DIR,
+            env={**os.environ, "PYTHONPATH": str(BASE_DIR)},  # children of the tests' own live elsewhere
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
