@@ -117,8 +117,12 @@ class JobExecutor:
         finally:
             left = self.queue.leave(self._drain_id)
         if left and not stopping():
-            # More came after the last look, or there is more than a slice of it. Nobody alive would see it.
-            wake(now=clock.now())
+            if self.contended:
+                # Whoever is alive may be at a crowd's batch: our place is not to be empty until he recruits somebody.
+                background.send(DRAIN, expires_seconds=RECRUIT_SECONDS)
+            else:
+                # More came after the last look, or there is more than a slice of it. Nobody alive would see it.
+                wake(now=clock.now())
         return total
 
     def run_batch(self, *, now: datetime) -> int:
