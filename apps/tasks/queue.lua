@@ -265,10 +265,9 @@ end
 
 -- Orgs with more work than their share of a batch may not have all dispatchers busy at once while there are others: one stays
 -- free, so that a task of those who keep to their share is looked at when it comes, and not when a batch of theirs has ended.
--- Answers the orgs that have more than their share, when that matters.
+-- Answers the orgs that have more than their share.
 local function leave_one_free(orgs, drain, now, limit)
   local drains, weights, others, flooding = alive(now), 0, 0, {}
-  if drains < 2 then return flooding end
   redis.call('ZREMRANGEBYSCORE', p .. ':active', '-inf', now - ACTIVE_MS)
   others = redis.call('ZCARD', p .. ':active')
   for _, o in ipairs(orgs) do
@@ -281,7 +280,8 @@ local function leave_one_free(orgs, drain, now, limit)
   if #flooding == #orgs + others then return {} end
   -- A batch that takes long (its dispatcher died, or asks around) holds nobody up for longer than this.
   redis.call('ZREMRANGEBYSCORE', p .. ':busy', '-inf', now - BUSY_MS)
-  if redis.call('ZCARD', p .. ':busy') - (redis.call('ZSCORE', p .. ':busy', drain) and 1 or 0) >= drains - 1 then
+  -- Who is alone may have any batch, and is busy with it when a second one comes.
+  if drains > 1 and redis.call('ZCARD', p .. ':busy') - (redis.call('ZSCORE', p .. ':busy', drain) and 1 or 0) >= drains - 1 then
     for _, o in ipairs(flooding) do o.wants = 0 end
   end
   return flooding

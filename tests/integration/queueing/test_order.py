@@ -149,6 +149,7 @@ def test_nobody_is_kept_free_for_nobody():
     assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1, "flood": 49}
     assert drains.claim("one", share("flood")) == {"flood": 50}  # it is alone
     drains.enter("two")
+    assert drains.claim("two", share("flood")) == {}  # and was at its batch already when a second one came
     drains.now += timedelta(seconds=11)  # nothing of calm has been served for ten seconds
     for name in ("one", "two"):
         assert drains.claim(name, share("flood")) == {"flood": 50}
