@@ -3,7 +3,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 DIR     ?= .
 ARGS    ?=
-WORKERS ?= auto
+# One more than two cores: acceptance tests wait for processes, leases and retries more than they compute.
+WORKERS ?= 3
 # What runs again on MongoDB's wire protocol every time; STORE_TESTS=tests: all that touches the task store.
 STORE_TESTS ?= tests/contracts tests/faults tests/integration/tasks
 
