@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor
 from apps.core.errors import PlatformError
 from apps.jobs import queues
 from apps.jobs.backends import NAMES as BACKENDS
@@ -80,7 +77,7 @@ def _between(start: datetime | None, end: datetime | None) -> str:
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(LiveAdmin):
     list_display = ("short_id", "called", "state", "bar", "when", "whose")
     list_filter = ("status", QueueFilter, ErrorFilter, BackendFilter, OrgFilter)
     search_fields = ("^id", "name", "=owner", "=unique_key")
@@ -171,23 +168,19 @@ class JobAdmin(ReadOnlyAdmin):
 
     # One job
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        row = self.get_object(request, admin.utils.unquote(object_id))
-        more = {"verbs": _verbs_of(row) if self.has_steer_permission(request) else (), **_live(row)} if row else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
+    def live(self, row: Job) -> dict[str, Any]:
+        return _live(row)
 
-    def get_urls(self) -> list[Any]:
-        wrap = self.admin_site.admin_view
-        return [
-            path("<path:object_id>/live/", wrap(partial(_live_page, self)), name="jobs_job_live"),
-            path("<path:object_id>/steer/", wrap(partial(_steer_page, self)), name="jobs_job_steer"),
-            *super().get_urls(),
-        ]
+    def verbs_of(self, row: Job) -> tuple[tuple[str, str], ...]:
+        return _verbs_of(row)
 
     # Steering
 
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("jobs.change_job")
+    verbs = ("cancel", "retry")
+
+    def steer_one(self, request: HttpRequest, row: Job, verb: str) -> str:
+        """Of a retry the new job."""
+        return next(iter(self.steer(request, Job.objects.filter(pk=row.pk), verb)), row.pk)
 
     @admin.action(description="Cancel: waiting ones at once, running ones are asked to stop", permissions=["steer"])
     def cancel(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
@@ -271,29 +264,6 @@ def _relatives(row: Job) -> list[tuple[str, Job]]:
     pairs += [("is tried again by", each.pk) for each in again[:RELATIVES_SHOWN]]
     found = Job.objects.defer(*HEAVY).in_bulk([pk for _, pk in pairs[:RELATIVES_SHOWN]])
     return [(how, found[pk]) for how, pk in pairs if pk in found]
-
-
-def _of(page: JobAdmin, request: HttpRequest, object_id: str) -> Job:
-    if not page.has_view_permission(request):
-        raise PermissionDenied
-    row = page.get_object(request, admin.utils.unquote(object_id))
-    if row is None:
-        raise Http404
-    return row
-
-
-def _live_page(page: JobAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Asked for again and again while somebody looks."""
-    return TemplateResponse(request, "admin/jobs/job/live.html", _live(_of(page, request, object_id)))
-
-
-def _steer_page(page: JobAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    row = _of(page, request, object_id)
-    verb = request.POST.get("verb", "")
-    if request.method != "POST" or verb not in ("cancel", "retry") or not page.has_steer_permission(request):
-        raise PermissionDenied
-    shown = next(iter(page.steer(request, Job.objects.filter(pk=row.pk), verb)), row.pk)
-    return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[admin.utils.quote(shown)]))
 
 
 @admin.register(JobEvent)

@@ -6,21 +6,18 @@ Nothing is typed over; what may be done goes the ways of the service. Works the 
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor
 from apps.core.auth import Principal
 from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
@@ -59,7 +56,7 @@ def _bar(percent: int, status: str) -> str:
 
 
 @admin.register(Session)
-class SessionAdmin(ReadOnlyAdmin):
+class SessionAdmin(LiveAdmin):
     list_display = ("short_id", "short_name", "org_id", "state", "progress", "took", "created_at")
     list_filter = ("status", OrgFilter)
     search_fields = ("^session_id", "name")
@@ -111,23 +108,20 @@ class SessionAdmin(ReadOnlyAdmin):
 
     # One session
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        row = self.get_object(request, admin.utils.unquote(object_id))
-        more = {"verbs": _verbs_of(row) if self.has_steer_permission(request) else (), **_live(row)} if row else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
+    def live(self, row: Session) -> dict[str, Any]:
+        return _live(row)
 
-    def get_urls(self) -> list[Any]:
-        wrap = self.admin_site.admin_view
-        return [
-            path("<path:object_id>/live/", wrap(partial(_live_page, self)), name="workflows_session_live"),
-            path("<path:object_id>/steer/", wrap(partial(_steer_page, self)), name="workflows_session_steer"),
-            *super().get_urls(),
-        ]
+    def verbs_of(self, row: Session) -> tuple[str, ...]:
+        return _verbs_of(row)
 
     # Steering
 
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("workflows.change_session")
+    verbs = VERBS
+
+    def steer_one(self, request: HttpRequest, row: Session, verb: str) -> str:
+        reason = request.POST.get("reason", "").strip()[:1000]
+        self._steer(request, Session.objects.filter(pk=row.pk), verb, reason)
+        return row.pk
 
     @admin.action(description="Cancel", permissions=["steer"])
     def cancel(self, request: HttpRequest, chosen: QuerySet[Session]) -> None:
@@ -209,30 +203,6 @@ def _took(step: Step) -> str:
     if step.started_at is None:
         return ""
     return f"{((step.finished_at or clock.now()) - step.started_at).total_seconds():.1f} s"
-
-
-def _of(page: SessionAdmin, request: HttpRequest, object_id: str) -> Session:
-    if not page.has_view_permission(request):
-        raise PermissionDenied
-    row = page.get_object(request, admin.utils.unquote(object_id))
-    if row is None:
-        raise Http404
-    return row
-
-
-def _live_page(page: SessionAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """The part of the page that moves; asked for again and again while somebody looks."""
-    return TemplateResponse(request, "admin/workflows/session/live.html", _live(_of(page, request, object_id)))
-
-
-def _steer_page(page: SessionAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    row = _of(page, request, object_id)
-    verb = request.POST.get("verb", "")
-    if request.method != "POST" or verb not in VERBS or not page.has_steer_permission(request):
-        raise PermissionDenied
-    reason = request.POST.get("reason", "").strip()[:1000]
-    page._steer(request, Session.objects.filter(pk=row.pk), verb, reason)
-    return HttpResponseRedirect(reverse("admin:workflows_session_change", args=[admin.utils.quote(row.pk)]))
 
 
 @admin.register(Item)
