@@ -11,10 +11,19 @@ STORE_TESTS ?= tests/contracts tests/faults tests/integration/tasks
 BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
-PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Whoever checks what is installed stands outside it: an environment of its own, made when it is first asked for.
+TOOLS   := $(VENV)/tools
+CHECKED := $(TOOLS)/.installed
+PIP     := -m pip install --quiet --disable-pip-version-check
+# Nothing is installed whose hash we do not know, nor anything fetched to build our own package.
+LOCKED  := $(PIP) --require-hashes
+OURS    := $(PIP) --no-index --no-deps --no-build-isolation --editable ./sdk
+# Each lock is for every system and Python we run on. What it has stays as it is, unless ARGS=--upgrade.
+LOCK    := $(TOOLS)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
+	--no-emit-package jobplatform-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up doctor test bench clean
+.PHONY: help venv demo up doctor test bench lock audit bill clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +48,18 @@ test: $(DEV) ## lint, import rules, the whole suite, then the store's tests on M
 bench: $(DEV) ## throughput and latency beside raw Celery; writes var/bench/latest.json
 	@$(BIN)/python -m bench $(ARGS)
 
+lock: $(CHECKED) ## write the locks anew from requirements*.txt (ARGS=--upgrade: also what they only imply)
+	$(LOCK) $(ARGS) requirements.txt --output-file requirements.lock
+	$(LOCK) $(ARGS) requirements-dev.txt --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) $(ARGS) requirements-tools.txt --output-file requirements-tools.lock
+
+audit: $(CHECKED) $(DEV) ## known holes of all that is locked (asks the package index), and secrets in the whole history
+	$(TOOLS)/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes $(foreach lock,$(wildcard requirements*.lock),--requirement $(lock)) $(ARGS)
+	$(BIN)/python -m supply.leaks --history
+
+bill: $(DEV) ## what is installed, with its licences, as CycloneDX; writes var/bill.json
+	@$(BIN)/python -m supply.bill $(ARGS)
+
 clean: ## remove .venv and caches; the platform's data in var/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache staticfiles
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -47,10 +68,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older or missing. Try: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): requirements.txt sdk/pyproject.toml | $(BIN)/python
-	$(PIP) -r requirements.txt
+$(RUNTIME): requirements.lock sdk/pyproject.toml | $(BIN)/python
+	$(BIN)/python $(LOCKED) -r requirements.lock
+	$(BIN)/python $(OURS)
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements.txt sdk/pyproject.toml | $(BIN)/python
-	$(PIP) -r requirements-dev.txt
+$(DEV): requirements-dev.lock requirements.lock sdk/pyproject.toml | $(BIN)/python
+	$(BIN)/python $(LOCKED) -r requirements-dev.lock
+	$(BIN)/python $(OURS)
 	@touch $(RUNTIME) $@
+
+$(CHECKED): requirements-tools.lock | $(BIN)/python
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(LOCKED) -r requirements-tools.lock
+	@touch $@

@@ -35,7 +35,7 @@ from apps.dsl.models import PolicyScript
 from apps.workflows.context.embedding import embedder
 from apps.workflows.context.vectors import VectorsAway, index
 from apps.workflows.eventing.transports import KAFKA, configured
-from jobplatform import env
+from jobplatform import env, locks
 from jobplatform.embedded import servers
 from jobplatform.embedded.health import HttpAnswers
 from jobplatform.embedded.place import owner_of_port
@@ -108,9 +108,10 @@ def sqlite() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    pins = re.findall(r"^([A-Za-z0-9-]+)(?:\[[^\]]*\])?==(\S+)", (settings.BASE_DIR / "requirements.txt").read_text(), re.MULTILINE)
-    wrong = [finding for name, pinned in pins if (finding := _package(name, pinned))]
-    yield from wrong or [ok(f"all {len(pins)} pinned packages are installed as pinned")]
+    """All that runs, what it only implies included."""
+    wanted = [locked for locked in locks.read(locks.RUNTIME).values() if locked.here]
+    wrong = [finding for locked in wanted if (finding := _package(locked.name, locked.version))]
+    yield from wrong or [ok(f"all {len(wanted)} packages are installed as locked")]
 
 
 def _package(name: str, pinned: str) -> Finding | None:
@@ -118,7 +119,7 @@ def _package(name: str, pinned: str) -> Finding | None:
         installed = metadata.version(name)
     except metadata.PackageNotFoundError:
         return fail(f"{name} is not installed", "make venv")
-    floor = FLOORS.get(name.lower())
+    floor = FLOORS.get(name)
     if floor and Version(installed) < Version(floor):
         return fail(f"{name} {installed} is older than {floor}, which fixes faults we depend on", "make venv")
     if installed != pinned:

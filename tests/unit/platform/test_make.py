@@ -6,7 +6,7 @@ import pytest
 
 from jobplatform.env import BASE_DIR
 
-VERBS = ("venv", "demo", "up", "doctor", "test", "bench", "clean")
+VERBS = ("venv", "demo", "up", "doctor", "test", "bench", "lock", "audit", "bill", "clean")
 
 
 def make(*arguments: str) -> str:
@@ -42,3 +42,19 @@ def test_ci_runs_make_test_and_fails_with_it():
     text = script.read_text()
     assert "set -euo pipefail" in text
     assert "make test" in text
+
+
+@pytest.mark.parametrize(("verb", "lock"), [("doctor", "requirements.lock"), ("test", "requirements-dev.lock")])
+def test_what_is_installed_is_what_the_lock_says_hash_by_hash(verb, lock, tmp_path):
+    (installs, ours, *_) = [line for line in make("-n", verb, f"VENV={tmp_path}/venv").splitlines() if "pip install" in line]
+    assert installs.endswith(f"--require-hashes -r {lock}")
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= set(ours.split())
+    dockerfile = (BASE_DIR / "docker" / "Dockerfile").read_text()
+    installed = [line for line in dockerfile.splitlines() if "pip install" in line]
+    assert all("--require-hashes -r requirements.lock" in line or "--no-index" in line for line in installed)
+
+
+def test_an_audit_that_could_not_ask_about_a_package_is_none(tmp_path):
+    (holes,) = [line for line in make("-n", "audit", f"VENV={tmp_path}/venv").splitlines() if "/pip-audit " in line]
+    assert "--strict" in holes
+    assert all(f"--requirement {lock.name}" in holes for lock in BASE_DIR.glob("requirements*.lock"))
