@@ -57,6 +57,7 @@ VARIABLES = (
     Variable(name="JOBS_QUEUES", default="", meaning="further queues of jobs: name, name:seconds or name:seconds:megabytes, with commas"),
     Variable(name="JOBS_LEASE_S", default="30", meaning="seconds after which a silent worker of a job is held to be dead"),
     Variable(name="JOBS_GRACE_S", default="5", meaning="seconds a job has to end after its time limit or a cancel, before it is killed"),
+    Variable(name="JOBS_STOP_S", default="5", meaning="seconds that a worker which is told to stop waits before it hands back what runs"),
     Variable(name="JOBS_CONCURRENCY", default="2", meaning="jobs that a worker of jobs runs at once, each in a process of its own"),
     Variable(name="JOBS_KEEP_DAYS", default="7", meaning="days that an expired job is still known (410) before it is deleted"),
     Variable(name="JOBS_FILES", default="(job-files in the data directory)", meaning="where uploads of jobs lie; web and workers share it"),

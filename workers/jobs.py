@@ -1,4 +1,5 @@
-"""The Celery task that runs jobs, and what its worker's parent process sees of them: children that died, and a call to kill one."""
+"""The Celery task that runs jobs, and what its worker's parent process sees of them: children that died, a call to kill one, and the
+end of the worker, when what runs is handed back."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from django.db import connections
 
 from apps.core import observe
 from apps.jobs import runner
+from apps.jobs.backends.stopping import Held, Stopping, listen
 from apps.jobs.states import Reason
 from jobplatform.queues import Work
 
@@ -25,7 +27,22 @@ _is_child = False
 def _born(**_signal: object) -> None:
     global _is_child
     _is_child = True
+    listen()
     observe.start()  # its parent is ready, and counts, only after it was forked
+
+
+def _held() -> list[Held]:
+    """In the parent: what its children run now."""
+    running = (each for each in tuple(worker_state.active_requests) if each.name == Work.RUN_JOB and each.worker_pid)
+    return [Held(each.kwargs["job_id"], each.kwargs["attempt"], each.worker_pid) for each in running]
+
+
+_stopping = Stopping(_held)
+
+
+@signals.worker_shutting_down.connect
+def _told_to_stop(**_signal: object) -> None:
+    _stopping.begin()
 
 
 class JobRequest(Request):
@@ -43,6 +60,8 @@ class JobRequest(Request):
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _lost(self, reason: Reason, detail: str) -> None:
+        if _stopping.has_begun and reason is Reason.WORKER_LOST:
+            reason = Reason.WORKER_STOPPED
         try:
             runner.lost(self.kwargs["job_id"], self.kwargs["attempt"], code=reason, detail=detail)
         finally:

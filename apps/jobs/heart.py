@@ -1,5 +1,5 @@
 """The heart of a process that runs jobs: one thread that says for each of them "still here" (its lease), hears of cancels, writes
-progress that waits to be written, and ends what does not heed its time limit."""
+progress that waits to be written, ends what does not heed its time limit, and hands back what runs when its process is to stop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from django.db import DatabaseError, connections
 
 from apps.core import clock, redis
 from apps.jobs import news
-from apps.jobs.interrupts import JobCancelled, JobInterrupted, JobLost, JobTimedOut
+from apps.jobs.interrupts import JobCancelled, JobHandedBack, JobInterrupted, JobLost, JobTimedOut
 from apps.jobs.models import Job
 from apps.jobs.progress import Running
-from apps.jobs.states import JobStatus
+from apps.jobs.states import JobStatus, Reason
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class _Beat:
     running: Running
     time_limit: float
     """monotonic"""
+    began: float = field(default_factory=time.monotonic)
     renewed: float = field(default_factory=time.monotonic)
     asked_at: float | None = None
     """When it was first told to stop."""
@@ -49,6 +50,15 @@ class Heart:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._hand_back_at = float("-inf")
+
+    def hand_back(self, *_signal: object) -> None:
+        """What runs now is to be another worker's. May be called by a signal: it takes no lock, and the next tick does the rest."""
+        self._hand_back_at = time.monotonic()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._beats
 
     @contextmanager
     def beats_for(self, job: Job, running: Running) -> Iterator[None]:
@@ -137,6 +147,8 @@ class Heart:
             return
         if at > beat.time_limit and beat.asked_at is None:
             self._stop(beat, JobTimedOut)
+        if beat.began <= self._hand_back_at and beat.asked_at is None:
+            self._stop(beat, JobHandedBack)
         if beat.asked_at is not None and not beat.told_again and at - beat.asked_at > settings.JOBS_GRACE_S / 2:
             beat.told_again = True
             if (guard := beat.running.guard) is not None:
@@ -170,7 +182,7 @@ class Heart:
 
         with self._lock:
             self._beats.pop(beat.job.id, None)
-        code = "timeout"
+        code = Reason.WORKER_STOPPED if beat.why is JobHandedBack else Reason.TIMEOUT
         if runner.lost(beat.job.id, beat.job.attempt, code=code, detail="did not stop when told") and beat.running.alone:
             os.kill(os.getpid(), 9)
 

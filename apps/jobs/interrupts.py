@@ -15,5 +15,9 @@ class JobTimedOut(JobInterrupted):
     """Its time limit is over."""
 
 
+class JobHandedBack(JobInterrupted):
+    """Its worker stops; another one begins it again if it may run twice."""
+
+
 class JobLost(JobInterrupted):
     """Somebody else has ended this attempt; what it gives is not wanted any more."""

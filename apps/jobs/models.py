@@ -34,6 +34,7 @@ class Job(models.Model):
 
     status = models.CharField(max_length=16, choices=[(s.value, s.value) for s in JobStatus], default=JobStatus.QUEUED)
     attempt = models.IntegerField(default=0, help_text="attempts started; whoever writes must name the present one")
+    handed_back = models.IntegerField(default=0, db_default=0, help_text="attempts that count for nothing: their workers were told to stop")
     waits_for = models.IntegerField(default=0, help_text="jobs it depends on that have not ended")
     worker = models.CharField(max_length=255, blank=True, default="")
     progress = models.FloatField(null=True, blank=True, help_text="percent")

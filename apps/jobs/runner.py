@@ -18,10 +18,11 @@ from django.db import close_old_connections
 
 from apps.core import bulk, clock, logs
 from apps.core.errors import PlatformError
-from apps.jobs import moves, progress, results
+from apps.jobs import moves, progress, results, sending
+from apps.jobs.backends import of
 from apps.jobs.guard import Guard
 from apps.jobs.heart import heart
-from apps.jobs.interrupts import JobCancelled, JobLost, JobTimedOut
+from apps.jobs.interrupts import JobCancelled, JobHandedBack, JobLost, JobTimedOut
 from apps.jobs.models import Job
 from apps.jobs.moves import Step
 from apps.jobs.options import pause_before_retry
@@ -32,13 +33,16 @@ log = logging.getLogger(__name__)
 
 CLAIMED_FIELDS = (
     "org_id", "owner", "actor", "target", "name", "queue", "backend", "priority", "request", "arguments", "options", "status", "attempt",
-    "waits_for", "not_before", "start_before", "ended_as", "unique_key", "created_at",
+    "handed_back", "waits_for", "not_before", "start_before", "ended_as", "unique_key", "created_at",
 )  # fmt: skip
 EARLY = timedelta(milliseconds=50)
 """A job may start so long before its time: clocks differ."""
+AGAIN = {"deadline": None, "start_before": None}
+"""Of an attempt that is followed by another: the job has begun in time."""
 SAYS = {
     Reason.TIMEOUT: "The job took longer than its time limit of {timeout_s:g} s.",
     Reason.WORKER_LOST: "The worker of the job died.",
+    Reason.WORKER_STOPPED: "The worker of the job was stopped before the job ended.",
     Reason.OUT_OF_MEMORY: "The job needed more memory than its limit of {memory_mb} MB.",
     Reason.CANCELLED: "The job was cancelled.",
 }
@@ -91,6 +95,8 @@ def _attempt(job: Job, *, alone: bool) -> None:
             cancelled(job, running=running)
         except JobLost:
             log.info("job.lost_to_another")
+        except JobHandedBack:
+            hand_back(job, running=running)
         except JobTimedOut:
             fail(job, Reason.TIMEOUT.value, sentence(job, Reason.TIMEOUT), running=running)
         except MemoryError:
@@ -139,22 +145,42 @@ def fail(
     """The attempt failed: try again if the job has attempts left, else that is its end."""
     now = now or clock.now()
     said = {"error_code": code, "error": error[:1000], "traceback": trace, **_last_progress(running, now)}
-    pause = pause_before_retry(job.options, failed=job.attempt, random=random.random()) if may_retry else None
+    pause = pause_before_retry(job.options, failed=job.attempt - job.handed_back, random=random.random()) if may_retry else None
     if pause is None:
         return _move(job, JobStatus.FAILED, {**said, **_end(job, now)}, now=now, reason=error)
     due = now + timedelta(seconds=pause)
-    fields = {**said, "not_before": due, "tend_at": due, "sent_at": None, "deadline": None}
+    fields = {**said, "not_before": due, "tend_at": due, "sent_at": None, **AGAIN}
     return _move(job, JobStatus.RETRYING, fields, now=now, reason=error)
 
 
+def hand_back(job: Job, *, running: Running | None = None, now: datetime | None = None) -> bool:
+    """Its worker stops. A job that may run twice (it has `retries`) is another worker's at once, and this attempt does not count;
+    of any other nobody knows how far it came, so it fails."""
+    now, said = now or clock.now(), sentence(job, Reason.WORKER_STOPPED)
+    if Job.objects.filter(pk=job.id, cancel_requested_at__isnull=False).exists():
+        return cancelled(job, running=running)
+    if not job.options.get("retries"):
+        return fail(job, Reason.WORKER_STOPPED.value, said, running=running, may_retry=False, now=now)
+    fields = {
+        "error_code": Reason.WORKER_STOPPED.value, "error": said, "traceback": "", "handed_back": job.handed_back + 1, "not_before": now,
+        "sent_at": now, "tend_at": sending.look_at(now=now), **AGAIN, **_last_progress(running, now),
+    }  # fmt: skip
+    if not _move(job, JobStatus.RETRYING, fields, now=now, reason=said):
+        return False
+    sending.send(of(job.backend), [job])
+    return True
+
+
 def lost(job_id: str, attempt: int, *, code: str = Reason.WORKER_LOST.value, detail: str = "", now: datetime | None = None) -> bool:
-    """Somebody saw the worker of this attempt die, or upkeep heard nothing of it for a lease. False: the attempt was over."""
+    """Somebody saw the worker of this attempt die, or ended it, or upkeep heard nothing of it for a lease. False: the attempt was over."""
     job = bulk.load(Job, [job_id], (*CLAIMED_FIELDS, "cancel_requested_at")).get(job_id)
     if job is None or job.status != JobStatus.STARTED or job.attempt != attempt:
         return False
     log.warning("job.worker_lost", extra={"job": job_id, "attempt": attempt, "code": code, "detail": detail})
     if job.cancel_requested_at is not None:
         return cancelled(job)
+    if code == Reason.WORKER_STOPPED:
+        return hand_back(job, now=now)
     return fail(job, code, sentence(job, Reason(code)), now=now)
 
 

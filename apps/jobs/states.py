@@ -29,6 +29,8 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     WORKER_LOST = "worker_lost"
     """Its worker died, or was not heard of for a lease."""
+    WORKER_STOPPED = "worker_stopped"
+    """Its worker was told to stop, and waited for it no longer."""
     OUT_OF_MEMORY = "out_of_memory"
     DEPENDENCY_FAILED = "dependency_failed"
     """A job it waits for did not finish."""

@@ -62,6 +62,7 @@ class Running:
         self.done = False
         self.started_at = 0.0
         self.start_after = 0.0
+        self._told_at: float | None = None
         self.deaths: deque[Death] = deque(maxlen=100)
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._rest = b""
@@ -124,6 +125,13 @@ class Running:
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
+
+    def tell_to_stop(self, *, now: float) -> float:
+        """Once; a second SIGTERM would mean something else to some. When it was told."""
+        if self._told_at is None:
+            self._told_at = now
+            self.signal(signal.SIGTERM)
+        return self._told_at
 
     def end_group(self) -> None:
         """Kills what is left of the group, the leader included."""

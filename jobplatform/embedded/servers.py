@@ -20,6 +20,8 @@ from jobplatform.queues import QUEUES, Queue
 SPARE_WEB_THREADS = 16
 """Threads beyond those that may wait or stream: ordinary requests always find one."""
 WEB_KILL_SECONDS = 3
+JOBS_STOP_SECONDS = 3.0
+"""What a worker of jobs needs beyond `JOBS_STOP_S` and `JOBS_GRACE_S`."""
 
 # A stage stops together, the next one after it. Whoever takes work in goes first, the servers last.
 STOP_ORDER = (
@@ -50,6 +52,8 @@ class Child:
     """What the kernel sends it when the supervisor is gone."""
     stop_seconds: float = 4.0
     """From SIGTERM to SIGKILL."""
+    told_first: bool = False
+    """Told to stop with the first stage, as it needs long; its own stage waits for it."""
     preloaded: bool = False
     """Forked by the nursery, where there is one: it has loaded what this one runs."""
     chatter: str = ""
@@ -68,6 +72,8 @@ class Plan:
     web_threads: int
     without: frozenset[str]
     outside: Mapping[str, str]
+    jobs_stop_seconds: float
+    """What a worker may take to hand back the jobs that it runs."""
     nursery: bool = CAN_ADOPT
     ports: Mapping[str, int] = field(default_factory=dict)
 
@@ -134,8 +140,10 @@ def children(plan: Plan) -> list[Child]:
         found.append(_child(plan, "web", _granian(plan), after=ready, probe=probe, stop_seconds=patience, orphan_signal=signal.SIGTERM))
     for queue in QUEUES:
         if plan.has(queue.name):
+            more = {"stop_seconds": plan.jobs_stop_seconds, "told_first": True} if queue.jobs else {}
             for number in range(1, plan.workers.get(queue.name, queue.workers) + 1):
-                found.append(_child(plan, queue.name, _worker(queue, number, events=plan.has("flower")), number=number, after=ready))
+                argv = _worker(queue, number, events=plan.has("flower"))
+                found.append(_child(plan, queue.name, argv, number=number, after=ready, **more))
     if plan.has("listener"):
         found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready))
     if plan.has("beat"):
@@ -173,6 +181,11 @@ def _granian(plan: Plan) -> tuple[str, ...]:
         "--host", plan.host, "--port", str(plan.ports["web"]), "--workers", str(plan.web_workers),
         "--blocking-threads", str(plan.web_threads), "--workers-kill-timeout", f"{WEB_KILL_SECONDS}s", "--log-level", "error",
     )  # fmt: skip
+
+
+def jobs_stop_seconds(stop_s: float, grace_s: float) -> float:
+    """By the settings `JOBS_STOP_S` and `JOBS_GRACE_S`."""
+    return stop_s + grace_s + JOBS_STOP_SECONDS
 
 
 def valkey_binary() -> str:

@@ -20,7 +20,9 @@ from jobplatform.embedded.servers import NURSERY, Child
 START_SECONDS = 120.0
 """A child that is not healthy by then is taken for dead. Generous: a busy machine starts slowly, and a dead child is noticed anyway."""
 STOP_SECONDS = 18.0
-"""All stages of stopping together."""
+"""All stages of stopping together, unless one child alone needs more."""
+SERVERS_SECONDS = 4.5
+"""Of these for the servers, which stop last."""
 _PROBE_SECONDS = 0.05
 _IDLE_SECONDS = 1.0
 
@@ -194,15 +196,17 @@ class Supervisor:
             self._say("stopping")
         known = {kind for stage in self._stop_order for kind in stage}
         strangers = tuple({child.spec.kind for child in self._children} - known)
+        first = [child for child in self._children if child.alive and child.spec.told_first]
+        for child in first:
+            child.tell_to_stop(now=began)
+        deadline = began + max([STOP_SECONDS, *(child.spec.stop_seconds + SERVERS_SECONDS for child in first)])
         for stage in (strangers, *self._stop_order):
-            self._stop([child for child in self._children if child.alive and child.spec.kind in stage], deadline=began + STOP_SECONDS)
+            self._stop([child for child in self._children if child.alive and child.spec.kind in stage], deadline=deadline)
         self._say(f"stopped in {time.monotonic() - began:.1f} s")
 
     def _stop(self, stage: list[Running], *, deadline: float) -> None:
         now = time.monotonic()
-        for child in stage:
-            child.signal(signal.SIGTERM)
-        until = {child.name: min(now + child.spec.stop_seconds, deadline) for child in stage}
+        until = {child.name: min(child.tell_to_stop(now=now) + child.spec.stop_seconds, deadline) for child in stage}
         while left := [child for child in stage if child.alive]:
             for child in left:
                 if time.monotonic() >= until[child.name] or self._stop_signals > 1:

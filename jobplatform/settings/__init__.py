@@ -33,6 +33,7 @@ JOBS_BACKEND = env.text("JOBS_BACKEND") or "celery"
 JOBS_QUEUES = env.csv("JOBS_QUEUES", "")
 JOBS_LEASE_S = env.number("JOBS_LEASE_S", 30)
 JOBS_GRACE_S = env.number("JOBS_GRACE_S", 5)
+JOBS_STOP_S = env.number("JOBS_STOP_S", 5)
 JOBS_CONCURRENCY = env.number("JOBS_CONCURRENCY", 2)
 JOBS_KEEP_DAYS = env.number("JOBS_KEEP_DAYS", 7)
 JOBS_MAX_WAIT_S = 60

@@ -36,6 +36,8 @@ class Traits:
     """Who ends a job that ignores its time limit."""
     worker_death: str
     """Who notices first."""
+    told_to_stop: str
+    """How a worker that is to stop gets its running jobs back to the queue."""
     concurrency: str
     wire: str
     results: str

@@ -34,6 +34,7 @@ class CeleryBackend:
         priority="three bands: kombu's priority steps on Redis, message priority on RabbitMQ",
         hard_kill="the worker's parent kills the child after the grace",
         worker_death="the worker's parent, at once; without it the lease",
+        told_to_stop="waits, then tells the child, then kills it",
         concurrency="processes (prefork)",
         wire="JSON, Celery's protocol 2",
         results="the row, mirrored in django-celery-results",

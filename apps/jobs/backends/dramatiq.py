@@ -35,6 +35,7 @@ class DramatiqBackend:
         priority="three lanes a queue (high, normal, low), asked for work side by side; first come, first served in each",
         hard_kill="the job's own process, when its grace is over; then the kernel; with threads nobody",
         worker_death="its parent, at once; upkeep, by the lease, when both die and with Dramatiq's own command line",
+        told_to_stop="waits, then raises it in the job's thread; its parent kills the process; with threads nobody",
         concurrency="processes; with Dramatiq's own command line threads too",
         wire="JSON, in Dramatiq's own keys below `<REDIS_PREFIX>:dramatiq:`",
         results="the row; Dramatiq keeps none",

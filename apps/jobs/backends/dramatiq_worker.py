@@ -24,6 +24,7 @@ if not apps.ready:  # Dramatiq's own command line: nobody has loaded Django yet
     django.setup()
 
 import dramatiq
+from django.conf import settings
 from django.db import DatabaseError
 from dramatiq.middleware import Middleware
 
@@ -33,13 +34,12 @@ from apps.jobs.backends.base import BANDS
 from apps.jobs.backends.dramatiq import actor_name, own_broker
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
+from apps.jobs.backends.stopping import longest_seconds
+from apps.jobs.heart import heart
 from apps.jobs.models import Job
 from apps.jobs.states import JobStatus, Reason
 
 log = logging.getLogger(__name__)
-
-STOP_MS = 20_000
-"""How long the jobs of a worker that is told to stop may go on. What is cut off is lost to its lease."""
 
 _alone = False
 """This process has one thread for jobs: it may be killed for the sake of one."""
@@ -48,6 +48,11 @@ _alone = False
 class Ready(Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         readiness.mark_ready()
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        telling = threading.Timer(settings.JOBS_STOP_S, heart.hand_back)
+        telling.daemon = True
+        telling.start()
 
 
 def run(job_id: str, attempt: int, limit_s: float | None = None) -> None:
@@ -77,7 +82,7 @@ for name in lanes(queues.known()):
 
 def serve(names: Sequence[str], *, processes: int = 1) -> None:
     """Work until told to stop (SIGTERM or Ctrl-C)."""
-    keep(lambda: _work(names), processes=processes, died=_tell_lost)
+    keep(lambda: _work(names), processes=processes, patience_seconds=longest_seconds() + 1, died=_tell_lost)
 
 
 def _work(names: Sequence[str]) -> None:
@@ -91,14 +96,15 @@ def _work(names: Sequence[str]) -> None:
     worker.queue_prefetch = 1  # what waits here another process could take
     worker.start()
     stop.wait()
-    worker.stop(timeout=STOP_MS)
+    worker.stop(timeout=int(longest_seconds() * 1000))
 
 
-def _tell_lost(pid: int, status: int) -> None:
+def _tell_lost(pid: int, status: int, was_told: bool) -> None:
     """Its jobs need not wait for their leases to lapse."""
+    why = Reason.WORKER_STOPPED if was_told else Reason.WORKER_LOST
     over = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
     try:
         for job_id, attempt in Job.objects.filter(status=JobStatus.STARTED, worker__startswith=_name(pid)).values_list("id", "attempt"):
-            runner.lost(job_id, attempt, code=Reason.TIMEOUT if over else Reason.WORKER_LOST, detail=ended_with(status))
+            runner.lost(job_id, attempt, code=Reason.TIMEOUT if over else why, detail=ended_with(status))
     except DatabaseError as error:
         log.warning("jobs.loss_not_told", extra={"error": str(error)})

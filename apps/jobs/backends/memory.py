@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 
+from django.conf import settings
 from django.db import connections
 
 from apps.jobs.backends.base import Traits, Wake
@@ -20,6 +22,7 @@ class MemoryBackend:
         priority="exact, within this process",
         hard_kill="nobody: it is marked failed, its thread goes on",
         worker_death="nobody: the process is the worker",
+        told_to_stop="`close()` waits, then raises it in the job's thread; a process that just ends leaves its jobs to the lease",
         concurrency="threads",
         wire="none",
         results="the row",
@@ -52,13 +55,17 @@ class MemoryBackend:
         """The heart of this process hears of it."""
 
     def close(self) -> None:
-        """What waits is forgotten; what runs is waited for."""
+        """What waits is left to upkeep; what runs is waited for, then handed back."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
-        for thread in self._started:
-            thread.join(timeout=10)
+        if self._join(settings.JOBS_STOP_S):
+            return
+        from apps.jobs.backends import stopping
+
+        stopping.heart.hand_back()
+        self._join(stopping.grace_seconds())
 
     def run_all(self) -> int:
         """Run what waits, and what that sends, here and now; how many."""
@@ -67,6 +74,12 @@ class MemoryBackend:
             self._run(wake)
             ran += 1
         return ran
+
+    def _join(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        for thread in self._started:
+            thread.join(timeout=max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._started)
 
     def _next(self, *, wait: bool) -> Wake | None:
         with self._changed:

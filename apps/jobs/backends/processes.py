@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from django.db import connections
 
@@ -20,16 +21,20 @@ SHORT_LIFE_SECONDS = 2.0
 """One that dies sooner is replaced with a pause."""
 
 
-def keep(work: Callable[[], None], *, processes: int, died: Callable[[int, int], None] | None = None) -> None:
+def keep(
+    work: Callable[[], None], *, processes: int, patience_seconds: float, died: Callable[[int, int, bool], None] | None = None
+) -> None:
     """Run `work` in so many forked processes until told to stop (SIGTERM or Ctrl-C; a second one is passed on too). `work` handles
-    SIGTERM itself, and returns then. `died` hears the process id and wait status of one that ended in another way."""
+    SIGTERM itself, and returns then; a process that does not within `patience_seconds` is killed. `died` hears the process id and wait
+    status of each that ended, and whether it was told to."""
     born: dict[int, float] = {}
     stop = threading.Event()
 
     def tell(_signal: int, _frame: object) -> None:
         stop.set()
-        for pid in born:
-            os.kill(pid, signal.SIGTERM)
+        signal.signal(signal.SIGALRM, lambda *_: _signal_all(born, signal.SIGKILL))
+        signal.setitimer(signal.ITIMER_REAL, patience_seconds)
+        _signal_all(born, signal.SIGTERM)
 
     for number in STOP_SIGNALS:
         signal.signal(number, tell)
@@ -40,13 +45,17 @@ def keep(work: Callable[[], None], *, processes: int, died: Callable[[int, int],
             born[_fork(work)] = time.monotonic()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         pid, status = os.wait()
-        if stop.is_set():
-            born.pop(pid)
-            continue
-        if time.monotonic() - born.pop(pid) < SHORT_LIFE_SECONDS:
-            stop.wait(SHORT_LIFE_SECONDS)
+        age = time.monotonic() - born.pop(pid)
         if died is not None:
-            died(pid, status)
+            died(pid, status, stop.is_set())
+        if age < SHORT_LIFE_SECONDS:
+            stop.wait(SHORT_LIFE_SECONDS)
+
+
+def _signal_all(pids: Iterable[int], number: int) -> None:
+    for pid in tuple(pids):
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, number)
 
 
 def _fork(work: Callable[[], None]) -> int:

@@ -58,6 +58,7 @@ class RqBackend:
         priority="three lanes a queue (high, normal, low); first come, first served in each",
         hard_kill="the job's own process, when its grace is over; then the worker",
         worker_death="the worker, at once, when the process of the job dies; upkeep, by the lease, when the worker does too",
+        told_to_stop="waits, then tells the job's own process, then kills it",
         concurrency="a process for each job, forked for it",
         wire="JSON, in RQ's own keys below `<REDIS_PREFIX>:rq:`",
         results="the row; RQ keeps none",

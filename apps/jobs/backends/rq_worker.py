@@ -11,6 +11,7 @@ Both take jobs of ours only. Whatever else somebody writes into their queues is 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from apps.jobs import adapters, marks, runner
 from apps.jobs.backends.lanes import lanes
 from apps.jobs.backends.processes import ended_with, keep
 from apps.jobs.backends.rq import Carrier
+from apps.jobs.backends.stopping import HAND_BACK, Held, Stopping, listen, longest_seconds
 from apps.jobs.models import Job as Row
 from apps.jobs.states import Reason
 
@@ -50,9 +52,12 @@ class JobsWorker(Worker):
         self._limit: threading.Timer | None = None
         self._is_over = False
         """The present horse outlived its limit."""
+        self._carried: Job | None = None
+        self._stopping = Stopping(self._held)
 
     def bootstrap(self, *how: Any, **more: Any) -> None:
         super().bootstrap(*how, **more)
+        signal.signal(HAND_BACK, signal.SIG_IGN)  # a horse has this until it listens itself
         readiness.mark_ready()
 
     def reorder_queues(self, reference_queue: Queue) -> None:
@@ -67,10 +72,31 @@ class JobsWorker(Worker):
         _preload(job)
         # No connection to the database crosses the fork: two processes would talk on one.
         connections.close_all()
-        super().execute_job(job, queue)
-        status, self._horse_status = self._horse_status, 0
-        if status:
-            _tell_lost(job, status, Reason.TIMEOUT if self._is_over else Reason.WORKER_LOST)
+        self._carried = job
+        try:
+            super().execute_job(job, queue)
+        finally:  # also when a second signal ends horse and worker
+            self._carried = None
+            status, self._horse_status = self._horse_status, 0
+            if status:
+                why = Reason.WORKER_STOPPED if self._stopping.has_begun else Reason.WORKER_LOST
+                _tell_lost(job, status, Reason.TIMEOUT if self._is_over else why)
+
+    def handle_warm_shutdown_request(self) -> None:
+        self._stopping.begin()
+
+    def setup_work_horse_signals(self) -> None:
+        super().setup_work_horse_signals()
+        listen()
+
+    def _held(self) -> list[Held]:
+        job, pid = self._carried, self.horse_pid
+        if job is None or not pid:
+            return []
+        try:
+            return [Held(*job.wake(), pid)]
+        except ValueError:  # none of ours, and soon refused
+            return []
 
     def perform_job(self, *of: Any) -> bool:
         """In the horse, which ends without saying goodbye."""
@@ -123,5 +149,6 @@ def _tell_lost(job: Job, status: int, reason: Reason) -> None:
 
 
 def serve(names: Sequence[str], *, processes: int = 1) -> None:
-    """Work until told to stop: a first SIGTERM or Ctrl-C lets the present jobs end, a second does not."""
-    keep(lambda: JobsWorker(names, connection=redis.raw()).work(logging_level="WARNING"), processes=processes)
+    """Work until told to stop: a first SIGTERM or Ctrl-C gives the present jobs time to end, a second does not."""
+    work = lambda: JobsWorker(names, connection=redis.raw()).work(logging_level="WARNING")  # noqa: E731
+    keep(work, processes=processes, patience_seconds=longest_seconds() + 1)

@@ -76,6 +76,7 @@ class Command(BaseCommand):
             web_threads=options["web_threads"],
             without=options["without"],
             outside={name: env.text(name) for name in REPLACING if env.text(name)},
+            jobs_stop_seconds=servers.jobs_stop_seconds(settings.JOBS_STOP_S, settings.JOBS_GRACE_S),
         )
         asked = {"web": options["port"], "redis": options["redis_port"], "nats": options["nats_port"], "flower": options["flower_port"]}
         wanted = {part: number for part, number in asked.items() if plan.has(part)} | ({"nats-monitor": 0} if plan.has("nats") else {})

@@ -37,6 +37,8 @@ UNSERVED = "gpu"
 LEASE_S = 20
 """Longer than any test: leases lapse when a test moves the time."""
 GRACE_S = 1
+STOP_S = 0
+"""What is told to stop does not wait: tests that stop a worker while jobs run have seen that they do."""
 
 
 @dataclass
@@ -151,6 +153,7 @@ def workers(name: str, redis_url: str, database: str, place: Path) -> dict[str, 
         "JOBS_BACKEND": name,
         "JOBS_LEASE_S": str(LEASE_S),
         "JOBS_GRACE_S": str(GRACE_S),
+        "JOBS_STOP_S": str(STOP_S),
         "RQ_KEY_PREFIX": settings.RQ_KEY_PREFIX,
         "dramatiq_worker_timeout": "50",
     }

@@ -13,7 +13,7 @@ from django.test import RequestFactory
 
 from apps.core import clock, observe
 from apps.core import redis as door
-from apps.jobs import PlainRequest, sending, upkeep
+from apps.jobs import PlainRequest, runner, sending, upkeep
 from apps.jobs.backends.base import Wake
 from apps.jobs.calls import ANYBODY, Owner
 from apps.jobs.manager import OtherBody, UnknownJob
@@ -312,3 +312,22 @@ def test_a_job_whose_whole_worker_is_killed_is_tried_again_when_its_lease_has_la
     assert (carrier.look(held).status, carrier.look(held).error_code) == (JobStatus.RETRYING, "worker_lost")
     upkeep.tend_jobs(now=clock.now() + timedelta(seconds=LEASE_S + 2))
     assert carrier.manager.backend.depth(THEIRS) == 1
+
+
+def test_a_worker_that_is_told_to_stop_hands_back_what_it_runs(carrier):
+    """Now nobody works off the other queue either. One method ends when it is told; the other hears nothing, and has no `retries`."""
+    if not carrier.has_processes:
+        pytest.skip("its process is this one; see tests/integration/jobs/test_stopping.py")
+    name, server = f"{carrier.name}-told", carrier.workers[OURS].server
+    safe, once = carrier.start("hold", f"{name}-1", retries=1), carrier.start("deaf", f"{name}-2")
+    for number in (1, 2):
+        targets.hear(f"{name}-{number}:runs")
+    server.process.terminate()
+    assert server.process.wait(60) == 0, server.output()
+    left, ended = carrier.look(safe), carrier.look(once)
+    assert (left.status, left.error_code, left.attempt) == (JobStatus.RETRYING, "worker_stopped", 1), server.output()
+    assert (ended.status, ended.error_code, ended.attempt) == (JobStatus.FAILED, "worker_stopped", 1), server.output()
+    assert carrier.manager.backend.depth(OURS) == 1  # whoever listens there next begins it; upkeep has no part in this
+    targets.tell(f"{name}-1:go", "on")
+    runner.run(safe, 2, worker="another")
+    assert (carrier.look(safe).status, carrier.moves(safe)) == (JobStatus.FINISHED, ["started", "retrying", "started", "finished"])

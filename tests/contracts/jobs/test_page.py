@@ -13,6 +13,7 @@ ROWS = {
     "concurrency": "several at once",
     "hard_kill": "ends a job that ignores its time limit",
     "worker_death": "notices that a worker died",
+    "told_to_stop": "is told to stop while jobs run",
     "delay": "delays",
     "retries": "retries",
     "dependencies": "dependencies",

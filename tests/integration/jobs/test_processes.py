@@ -25,7 +25,10 @@ def work():
     print("works", flush=True)
     stop.wait()
 
-keep(work, processes=2, died=lambda pid, status: print("died", pid, ended_with(status), flush=True))
+def died(pid, status, was_told):
+    print("ended" if was_told else "died", pid, ended_with(status), flush=True)
+
+keep(work, processes=2, patience_seconds=1, died=died)
 print("stopped", flush=True)
 """
 

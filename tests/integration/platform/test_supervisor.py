@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -127,6 +128,28 @@ def test_a_program_that_is_not_there_is_named(start):
     tiny = start({"name": "redis", "run": STEADY}, {"name": "nats", "program": "/no/such/nats-server", "after": ["redis"]})
     assert tiny.process.wait(30) == 1
     tiny.said(r"GAVE UP: nats cannot be started: .*/no/such/nats-server")
+
+
+def test_what_needs_long_to_stop_is_told_first_and_once(start):
+    """It ends only when it has seen that the first stage ended while it was at it."""
+    busy = """
+        import time
+        told = []
+        signal.signal(signal.SIGTERM, lambda *_: (told.append(1), print('jobs hears')))
+        ready()
+        while not (told and os.path.exists('web.ended')): time.sleep(0.01)
+        print('jobs was told', len(told)); sys.exit()
+    """
+    web = "signal.signal(signal.SIGTERM, lambda *_: (open('web.ended', 'w').close(), print('web stops'), sys.exit())); ready(); pause()"
+    tiny = start(
+        {"name": "web", "run": web},
+        {"name": "jobs", "run": textwrap.dedent(busy), "stop_seconds": 30, "told_first": True},
+        stop_order=[["web"], ["jobs"]],
+    )
+    tiny.said("^READY$")
+    assert tiny.end() == 0
+    assert tiny.said("jobs was told 1")
+    assert not [line for line in tiny.lines if "killed" in line]
 
 
 def test_stopping_goes_in_stages_and_takes_the_stubborn_by_force(start):

@@ -43,6 +43,7 @@ def main() -> int:
                 after=tuple(wish.get("after", ())),
                 environment={"JOBPLATFORM_READY_FILE": str(ready_file)},
                 stop_seconds=wish.get("stop_seconds", 3.0),
+                told_first=wish.get("told_first", False),
             )
         )
     supervisor = Supervisor(
