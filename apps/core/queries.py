@@ -62,10 +62,13 @@ class Query:
         return value == "true"
 
     def limit(self, most: int = LIMIT_MAX, default: int = LIMIT_DEFAULT) -> int:
-        text = self.params.get("limit", str(default))
+        return self.whole("limit", most, default)
+
+    def whole(self, name: str, most: int, default: int) -> int:
+        text = self.params.get(name, str(default))
         if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= most:
             return int(text)
-        self.wrong("limit", f"must be a whole number from 1 to {most}")
+        self.wrong(name, f"must be a whole number from 1 to {most}")
         return default
 
     @property

@@ -29,7 +29,7 @@ from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_jobs import JobMethods
-from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
+from jobplatform_sdk.client_operating import SCHEDULES, DeadLetter, LetterPages, Operating, Schedule, read_schedule
 from jobplatform_sdk.client_policies import PolicyCalls
 from jobplatform_sdk.client_sessions import SessionMethods
 from jobplatform_sdk.client_streams import SILENCE_SECONDS, Following
@@ -155,6 +155,10 @@ class Client(AdminCalls, PolicyCalls, Operating, Explaining, AgentMethods, Sessi
         pages = LetterPages(calls.plain(filters), limit=limit, page_size=page_size)
         while call := pages.next_call():
             yield from pages.take(self._ask(call))
+
+    def schedules(self) -> list[Schedule]:
+        """All schedules of the org, by name."""
+        return [read_schedule(item) for item in self._items(SCHEDULES)]
 
     def summary(self) -> dict[str, int]:
         """How many tasks of the org are in each status."""

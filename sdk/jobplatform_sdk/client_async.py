@@ -26,7 +26,7 @@ from jobplatform_sdk.client_calls import Answer, Call, Patience, Tries
 from jobplatform_sdk.client_errors import ClientError, Unavailable
 from jobplatform_sdk.client_explaining import Explaining
 from jobplatform_sdk.client_jobs import AsyncJobMethods
-from jobplatform_sdk.client_operating import DeadLetter, LetterPages, Operating
+from jobplatform_sdk.client_operating import SCHEDULES, DeadLetter, LetterPages, Operating, Schedule, read_schedule
 from jobplatform_sdk.client_policies import PolicyCalls
 from jobplatform_sdk.client_sessions import AsyncSessionMethods
 from jobplatform_sdk.client_streams import Following
@@ -122,6 +122,9 @@ class AsyncClient(AdminCalls, PolicyCalls, Operating, Explaining, AsyncAgentMeth
         while call := pages.next_call():
             for letter in pages.take(await self._ask(call)):
                 yield letter
+
+    async def schedules(self) -> list[Schedule]:
+        return [read_schedule(item) async for item in self._items(SCHEDULES)]
 
     async def summary(self) -> dict[str, int]:
         return await self._ask(calls.summary())

@@ -231,9 +231,6 @@ class Operating:
 
     # ---- schedules ----
 
-    def schedules(self) -> list[Schedule]:
-        return self._ask(_get(SCHEDULES, _items(read_schedule)))
-
     def schedule(self, name: str) -> Schedule:
         return self._ask(_get(_path(SCHEDULES, name), lambda answer: read_schedule(answer.json())))
 

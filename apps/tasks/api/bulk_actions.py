@@ -10,6 +10,8 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.http import answer, read_object
+from apps.core.pages import page_of
+from apps.core.queries import Query, cursor_of, read_cursor
 from apps.orgs.access import OPERATOR, RequireRole
 from apps.tasks import shapes
 from apps.tasks.api import docs_operating as docs
@@ -21,7 +23,6 @@ from apps.tasks.operating import bulk_actions, bulk_verbs
 from apps.tasks.operating.bulk_actions import DEAD_LETTERS, TASKS, Wanted
 
 COUNT_MAX = 2**31 - 1
-ACTIONS_SHOWN = 50
 
 
 class _Actions(APIView):
@@ -82,8 +83,14 @@ class BulkActions(APIView):
 
     @extend_schema(**docs.BULK_ACTIONS)
     def get(self, request: Any) -> HttpResponse:
-        found = BulkAction.objects.filter(org_id=request.user.org_id).order_by("-id")[:ACTIONS_SHOWN]
-        return answer({"items": [bulk_actions.shape(action) for action in found]})
+        query = Query(request.query_params, {"limit", "cursor"})
+        limit = query.limit()
+        query.done()
+        rows = BulkAction.objects.filter(org_id=request.user.org_id).order_by("-id")
+        if query.cursor is not None:
+            rows = rows.filter(id__lt=read_cursor(query.cursor, (str,))[0])
+        found, following = page_of(rows, limit, lambda action: cursor_of(action.pk))
+        return answer({"items": [bulk_actions.shape(action) for action in found], "next_cursor": following})
 
 
 class OneBulkAction(APIView):

@@ -72,14 +72,18 @@ def _letters_parameters() -> list[OpenApiParameter]:
         OpenApiParameter("from", OpenApiTypes.DATETIME),
         OpenApiParameter("to", OpenApiTypes.DATETIME),
         OpenApiParameter("q", OpenApiTypes.STR, description="how the task id begins"),
-        OpenApiParameter("limit", OpenApiTypes.INT, description="1…200, default 50"),
-        OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before"),
+        *PAGE,
     ]
 
 
-def _page(items: Any, *, cursor: bool = True) -> Any:
-    more = {"next_cursor": _nullable(_string())} if cursor else {}
-    return _ok(_object({"items": {"type": "array", "items": items}, **more}), "a page")
+PAGE = [
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1…200, default 50"),
+    OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before"),
+]
+
+
+def _page(items: Any) -> Any:
+    return _ok(_object({"items": {"type": "array", "items": items}, "next_cursor": _nullable(_string())}), "a page")
 
 
 def _operation(operation_id: str, summary: str, *, ok: dict[Any, Any], errors: tuple[int, ...], **more: Any) -> dict[str, Any]:
@@ -149,8 +153,9 @@ DEAD_LETTER_ACTIONS = _many(
     {name: schema for name, schema in RETRY.items() if name != "reason"},
 )  # fmt: skip
 BULK_ACTIONS = _operation(
-    "list_bulk_actions", "The latest bulk actions (operators)", ok={(200, "application/json"): _page(ACTION, cursor=False)}, errors=()
-)
+    "list_bulk_actions", "Bulk actions, the latest first (operators)",
+    ok={(200, "application/json"): _page(ACTION)}, errors=(400,), parameters=PAGE,
+)  # fmt: skip
 BULK_ACTION = _operation("get_bulk_action", "How far it is (operators)", ok={(200, "application/json"): _ok(ACTION, "now")}, errors=(404,))
 STOP_BULK_ACTION = _operation(
     "stop_bulk_action", "Begin nothing more of it (operators)", request=None,

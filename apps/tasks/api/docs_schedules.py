@@ -8,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
 from apps.tasks.api.docs import ENTRY, INTEGER, TIME, _errors, _nullable, _object, _ok, _string
+from apps.tasks.api.docs_operating import PAGE
 from apps.tasks.models import Schedule, ScheduleFiring
 
 TAGS = ["schedules"]
@@ -25,7 +26,7 @@ WRITABLE: dict[str, Any] = {
     "overlap": _string("while a task fired before is open", enum=Schedule.Overlap.values, default="allow"),
     "catch_up": _string("after the platform was away", enum=Schedule.CatchUp.values, default="one"),
     "catch_up_max": {**INTEGER, "minimum": 1, "maximum": 1000, "default": 10},
-    "jitter_seconds": {**INTEGER, "minimum": 0, "maximum": 3600, "default": 0},
+    "jitter_seconds": {**INTEGER, "minimum": 0, "maximum": 3600, "default": 0, "description": "at most until the next planned time"},
     "due_after_seconds": _nullable({**INTEGER, "minimum": 1, "description": "deadline of each task after its planned time"}),
 }
 NEXT_TIME = _object({"planned": TIME, "local": _string("on the clock of the time zone"), "fires": {**TIME, "description": "with jitter"}})
@@ -77,13 +78,17 @@ def _list(schema: Any, name: str = "items") -> dict[Any, Any]:
     return _one(200, _object({name: {"type": "array", "items": schema}}), "all of them")
 
 
+def _page(schema: Any) -> dict[Any, Any]:
+    return _one(200, _object({"items": {"type": "array", "items": schema}, "next_cursor": _nullable(_string())}), "a page")
+
+
 def _body(*required: str, named: bool = True) -> dict[str, Any]:
     properties = {**({"name": _string(maxLength=64)} if named else {}), **WRITABLE}
     schema = _object(properties, additionalProperties=False)
     return {"application/json": {**schema, "required": list(required)} if required else schema}
 
 
-LIST = _operation("list_schedules", "The org's schedules", ok=_list(SCHEDULE), errors=())
+LIST = _operation("list_schedules", "The org's schedules, by name", parameters=PAGE, ok=_page(SCHEDULE), errors=(400,))
 CREATE = _operation(
     "create_schedule", "A new schedule (operators)",
     request=_body("name", "entry"), ok=_one(201, SCHEDULE, "made"), errors=(400, 409, 422),
@@ -100,7 +105,9 @@ CHANGE = _operation(
 )  # fmt: skip
 DELETE = _operation("delete_schedule", "End it; its tasks stay (operators)", request=None, ok={204: None}, errors=(404,))
 NEXT = _operation("next_times", "Its next times, paused or not", parameters=[COUNT], ok=_list(NEXT_TIME), errors=(400, 404))
-FIRINGS = _operation("list_firings", "What became of its times, latest first", parameters=[COUNT], ok=_list(FIRING), errors=(400, 404))
+FIRINGS = _operation(
+    "list_firings", "What became of its times, latest first", parameters=[COUNT, PAGE[1]], ok=_page(FIRING), errors=(400, 404)
+)
 PAUSE = _operation(
     "pause_schedule", "Fire no more until resumed (operators)", request=None, ok=_one(200, SCHEDULE, "paused"), errors=(404, 409)
 )

@@ -9,15 +9,17 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.views import APIView
 
 from apps.core import clock
-from apps.core.errors import Invalid, Malformed, Problem
+from apps.core.errors import Invalid, Problem
 from apps.core.http import answer, read_object
+from apps.core.pages import page_of
+from apps.core.queries import Query, cursor_of, read_cursor
 from apps.orgs.access import OPERATOR, SUBMITTER, RequireRole
 from apps.tasks.api import docs_schedules as docs
 from apps.tasks.models import Schedule
 from apps.tasks.operating import schedules
 from apps.tasks.operating.schedule_ticker import ScheduleTicker
 
-SHOWN, NEXT_SHOWN, NEXT_MAX, FIRINGS_SHOWN, FIRINGS_MAX = 1000, 5, 100, 50, 500
+NEXT_SHOWN, NEXT_MAX, FIRINGS_SHOWN, FIRINGS_MAX = 5, 100, 50, 500
 RESERVED = "preview"
 
 
@@ -26,8 +28,14 @@ class Schedules(APIView):
 
     @extend_schema(**docs.LIST)
     def get(self, request: Any) -> HttpResponse:
-        rows = Schedule.objects.filter(org_id=request.user.org_id).order_by("name")[:SHOWN]
-        return answer({"items": [schedules.shape(schedule) for schedule in rows]})
+        query = Query(request.query_params, {"limit", "cursor"})
+        limit = query.limit()
+        query.done()
+        rows = Schedule.objects.filter(org_id=request.user.org_id).order_by("name")
+        if query.cursor is not None:
+            rows = rows.filter(name__gt=read_cursor(query.cursor, (str,))[0])
+        found, following = page_of(rows, limit, lambda schedule: cursor_of(schedule.name))
+        return answer({"items": [schedules.shape(schedule) for schedule in found], "next_cursor": following})
 
     @extend_schema(**docs.CREATE)
     def post(self, request: Any) -> HttpResponse:
@@ -94,9 +102,14 @@ class Firings(_Schedule):
 
     @extend_schema(**docs.FIRINGS)
     def get(self, request: Any, name: str) -> HttpResponse:
-        count = _count(request, FIRINGS_SHOWN, FIRINGS_MAX)
-        rows = self.schedule(name).firings.order_by("-planned_at")[:count]
-        return answer({"items": [schedules.firing_shape(firing) for firing in rows]})
+        count = _count(request, FIRINGS_SHOWN, FIRINGS_MAX, "cursor")
+        rows = self.schedule(name).firings.order_by("-planned_at", "-pk")
+        if "cursor" in request.query_params:
+            planned_ms, key = read_cursor(request.query_params["cursor"], (int, str))
+            planned = clock.from_ms(planned_ms)
+            rows = rows.filter(planned_at__lte=planned).exclude(planned_at=planned, pk__gte=key)
+        found, following = page_of(rows, count, lambda firing: cursor_of(clock.to_ms(firing.planned_at), firing.pk))
+        return answer({"items": [schedules.firing_shape(firing) for firing in found], "next_cursor": following})
 
 
 class Pause(_Schedule):
@@ -120,8 +133,8 @@ class RunNow(_Schedule):
         return answer(schedules.firing_shape(firing), 201)
 
 
-def _count(request: Any, default: int, most: int) -> int:
-    raw = request.query_params.get("count", str(default))
-    if not (raw.isascii() and raw.isdigit() and len(raw) <= 5 and 1 <= int(raw) <= most):
-        raise Malformed(f"count must be a whole number from 1 to {most}.")
-    return int(raw)
+def _count(request: Any, default: int, most: int, *others: str) -> int:
+    query = Query(request.query_params, {"count", *others})
+    count = query.whole("count", most, default)
+    query.done()
+    return count

@@ -33,7 +33,8 @@ def mirror(schedule: Schedule) -> None:
             "kwargs": json.dumps({"schedule": str(schedule)}),
             "enabled": schedule.enabled and schedule.next_planned_at is not None,
             "description": schedule.description or f"{schedule.entry.get('task_goal') or schedule.entry.get('goal') or ''}"[:1000],
-            "expire_seconds": EXPIRE_SECONDS,
+            # The row takes one of the two. A bell from before the end that is heard late does no harm.
+            "expire_seconds": None if schedule.ends_at else EXPIRE_SECONDS,
             "start_time": schedule.starts_at,
             "expires": schedule.ends_at,
             "one_off": schedule.at is not None,

@@ -8,13 +8,16 @@ that dies in between leaves rows that say `planned`, and the next one does them:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import router, transaction
+from django.db import DatabaseError, InterfaceError, router, transaction
 from django.db.models import F
 
 from apps.core import ids
 from apps.core.errors import Invalid, PlatformError, Unavailable
+from apps.core.redis import RedisDown
 from apps.tasks import steering
 from apps.tasks.intake import Origin, OtherBody, TaskIntake, Verdict
 from apps.tasks.models import Schedule, ScheduleFiring, Task
@@ -35,16 +38,29 @@ LOOKED_BACK = 200
 Outcome = ScheduleFiring.Outcome
 
 
+@contextmanager
+def _one_of_many(name: str) -> Iterator[None]:
+    """What is wrong with one schedule (its time zone is gone, its policy is away) is told, and stops no other. What is wrong
+    with a store rises: it stops them all, and the next tick begins again."""
+    try:
+        yield
+    except PlatformError as error:
+        log.warning("schedule.not_fired", extra={"schedule": name, "error": str(error)})
+    except (DatabaseError, InterfaceError, *RedisDown):
+        raise
+    except Exception:  # the boundary of one schedule
+        log.exception("schedule.broken", extra={"schedule": name})
+
+
 class ScheduleTicker:
     def tick(self, *, now: datetime) -> int:
         """Fire what is due; the number of tasks submitted."""
         fired = 0
         due = Schedule.objects.filter(enabled=True, next_fire_at__lte=now, org__is_active=True)
         for schedule in due.order_by("next_fire_at")[:LIMIT]:
-            try:
-                fired += sum(self.carry_out(firing, schedule, now=now) for firing in self._plan(schedule, now))
-            except PlatformError as error:
-                log.warning("schedule.not_fired", extra={"schedule": str(schedule), "error": str(error)})
+            with _one_of_many(str(schedule)):
+                for firing in self._plan(schedule, now):
+                    fired += self.carry_out(firing, schedule, now=now)
         return fired + self._left_lying(now)
 
     def run_now(self, schedule: Schedule, *, by: str, now: datetime) -> ScheduleFiring:
@@ -83,8 +99,12 @@ class ScheduleTicker:
         return ScheduleFiring(id=key, schedule=schedule, planned_at=planned, at=now, outcome=outcome, actor=actor)
 
     def _left_lying(self, now: datetime) -> int:
-        rows = ScheduleFiring.objects.filter(outcome=Outcome.PLANNED, at__lte=now - LEFT_LYING).select_related("schedule")[:LIMIT]
-        return sum(self.carry_out(firing, firing.schedule, now=now) for firing in rows)
+        rows = ScheduleFiring.objects.filter(outcome=Outcome.PLANNED, at__lte=now - LEFT_LYING).select_related("schedule")
+        fired = 0
+        for firing in rows.order_by("at")[:LIMIT]:
+            with _one_of_many(str(firing)):
+                fired += self.carry_out(firing, firing.schedule, now=now)
+        return fired
 
     # Acting
 

@@ -29,6 +29,8 @@ FIELDS = (
 WHEN = ("cron", "every_seconds", "at")
 NOT_IN_TEMPLATES = ("task_id", "task_submission_ts")
 YEAR = 366 * 86_400
+TRIES = 5
+"""A schedule that fires while it is edited is edited again, so often."""
 
 
 class NameTaken(Conflict):
@@ -36,7 +38,7 @@ class NameTaken(Conflict):
 
 
 class ChangedMeanwhile(Conflict):
-    code, sentence = "changed_meanwhile", "The schedule fired or was changed at the same moment; read it again."
+    code, sentence = "changed_meanwhile", "Somebody else has changed the schedule since; read it again."
 
 
 def rule_of(schedule: Schedule) -> Rule:
@@ -192,18 +194,22 @@ def create(schedule: Schedule, principal_submitter: str, *, by: str, now: dateti
 
 
 def change(schedule: Schedule, *, by: str, now: datetime) -> Schedule:
-    """Store an edited one. What was planned by the old rule and has not fired is forgotten. Raises Invalid, ChangedMeanwhile."""
+    """Store an edited one. A new rule forgets what the old one had planned and has not fired; any other change leaves the next
+    firing as it is. Raises Invalid, ChangedMeanwhile (by another person; that it fires meanwhile is fine)."""
     check(schedule, now=now)
-    _aim(schedule, now)
-    schedule.updated_at, schedule.updated_by = now, by
+    read_at, schedule.updated_at, schedule.updated_by = schedule.updated_at, now, by
     with transaction.atomic(using=router.db_for_write(Schedule)):
-        old = Schedule.objects.get(pk=schedule.pk)
-        fields = {name: getattr(schedule, name) for name in (*FIELDS, "next_planned_at", "next_fire_at", "updated_at", "updated_by")}
-        if not Schedule.objects.filter(pk=schedule.pk, step=schedule.step).update(**fields, step=schedule.step + 1):
-            raise ChangedMeanwhile()
-        schedule.step += 1
-        _written(schedule, definition(old), by, now)
-    return schedule
+        for _ in range(TRIES):
+            old = Schedule.objects.get(pk=schedule.pk)
+            if old.updated_at != read_at:
+                break
+            _carry_on(schedule, old, now)
+            fields = {name: getattr(schedule, name) for name in (*FIELDS, "next_planned_at", "next_fire_at", "updated_at", "updated_by")}
+            if Schedule.objects.filter(pk=schedule.pk, step=old.step).update(**fields, step=old.step + 1):
+                schedule.step = old.step + 1
+                _written(schedule, definition(old), by, now)
+                return schedule
+        raise ChangedMeanwhile()
 
 
 def set_enabled(schedule: Schedule, enabled: bool, *, by: str, now: datetime) -> Schedule:
@@ -220,6 +226,14 @@ def delete(schedule: Schedule, *, by: str, now: datetime) -> None:
         beat_rows.forget(schedule)
         record(org_id=schedule.org_id, kind=Change.Kind.SCHEDULE, key=schedule.name, old=definition(schedule), new=None, by=by, at=now)
         schedule.delete()
+
+
+def _carry_on(schedule: Schedule, old: Schedule, now: datetime) -> None:
+    """An edited schedule's next time. One that is due, or that waits for its jitter, is not lost to another description."""
+    if (rule_of(schedule), schedule.enabled) == (rule_of(old), old.enabled):
+        schedule.next_planned_at, schedule.next_fire_at = old.next_planned_at, old.next_fire_at
+    else:
+        _aim(schedule, now)
 
 
 def _aim(schedule: Schedule, now: datetime) -> None:

@@ -91,6 +91,7 @@ class Rule:
 
     def latest(self, until: datetime, count: int) -> list[datetime]:
         """The latest `count` planned times up to `until`, in order."""
+        until = until if self.ends_at is None else min(until, self.ends_at)
         if self.every is not None:
             number = (until - self.anchor) // self.every
             return [self.anchor + n * self.every for n in range(max(0, number - count + 1), number + 1)]
@@ -102,11 +103,14 @@ class Rule:
         return found[::-1]
 
     def fire_at(self, planned: datetime) -> datetime:
-        """Planned, and its jitter: always the same for the same time."""
+        """Planned, and its jitter: always the same for the same time, and before the next planned time, so that firings keep
+        their order."""
         if not self.jitter:
             return planned
+        following = self.after(planned)
+        most = self.jitter if following is None else min(self.jitter, following - planned)
         digest = hashlib.sha256(f"{self.name}@{planned.isoformat()}".encode()).digest()
-        return planned + timedelta(milliseconds=int.from_bytes(digest[:6], "big") % int(self.jitter.total_seconds() * 1000))
+        return planned + timedelta(milliseconds=int.from_bytes(digest[:6], "big") % int(most.total_seconds() * 1000))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +128,14 @@ class Plan:
 def plan(rule: Rule, planned: datetime, *, catch_up: str, bound: int, now: datetime) -> Plan:
     """From the planned time that is due. Of several that have passed, all but the latest were missed; the latest too, when it
     is LATE. `catch_up`: skip, one (the latest stands for all) or all (at most the latest `bound`)."""
-    due: deque[datetime] = deque(maxlen=bound + 1)
+    due: deque[datetime] = deque(maxlen=bound + 2)  # what may fire, and the latest of what may not
     count = 0
     following: datetime | None = planned
     while following is not None and rule.fire_at(following) <= now:
         due.append(following)
         count += 1
         if count >= LOOKED_AT:
-            due.extend(rule.latest(now - rule.jitter, bound + 1))
+            due.extend(rule.latest(now - rule.jitter, bound + 2))
             following = rule.after(due[-1])
             break
         following = rule.after(following)

@@ -113,7 +113,10 @@ ENDPOINTS = {
         ),
         Endpoint(
             path="/api/v1/schedules",
-            valid=lambda: {"name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0}},
+            valid=lambda: {
+                "name": "s", "cron": "0 0 * * *", "entry": {"goal": "g", "intent": "i", "priority": 0},
+                "starts_at": "2030-01-01T00:00:00Z", "ends_at": "2031-01-01T00:00:00Z",
+            },
             carry=lambda value: {
                 "name": "s",
                 "cron": "0 0 * * *",

@@ -87,6 +87,12 @@ def test_schedules_are_made_changed_and_ended(client, server):
     assert ended.method == "DELETE"
 
 
+def test_all_schedules_are_given_however_many_pages_they_take(client, server):
+    server.will(Reply(200, {"items": [SCHEDULE], "next_cursor": "c"}), Reply(200, {"items": [SCHEDULE], "next_cursor": None}))
+    assert len(client.schedules()) == 2
+    assert [dict(seen.query).get("cursor") for seen in server.seen] == [None, "c"]
+
+
 def test_nonsense_is_a_bad_answer(client, server):
     server.will(Reply(200, {"id": "a1"}), Reply(200, {"count": 3}))
     for ask in (lambda: client.bulk_action("a1"), lambda: client.preview_action("cancel")):

@@ -113,6 +113,34 @@ def test_a_long_absence_costs_little():
     assert len(fire) == 1 and following == "2026-11-01T00:00"
 
 
+@pytest.mark.parametrize("when", [{"every": timedelta(seconds=5)}, {"cron": "* * * * *"}])
+@pytest.mark.parametrize("catch_up", ["skip", "one", "all"])
+def test_after_a_long_absence_nothing_fires_that_lies_behind_the_end(when, catch_up):
+    end = at("2026-01-08T00:00:30")
+    found = plan(rule(**when, ends_at=end), NEW_YEAR, catch_up=catch_up, bound=3, now=at("2026-02-01T00:00"))
+    assert len(found.fire) == {"skip": 0, "one": 1, "all": 3}[catch_up] and all(when <= end for when in found.fire)
+    assert found.following is None and found.last_missed <= end
+
+
+@pytest.mark.parametrize("catch_up", ["skip", "one", "all"])
+def test_of_what_was_left_out_the_latest_is_named(catch_up):
+    found = plan(rule(cron="0 * * * *"), at("2026-01-01T05:00"), catch_up=catch_up, bound=3, now=at("2026-01-01T10:00:10"))
+    assert found.missed == 6 - len(found.fire) > 0
+    assert found.last_missed == found.fire[0] - timedelta(hours=1)
+
+
+def test_jitter_never_reaches_the_next_time_so_nothing_is_overtaken_and_left_out():
+    wild = rule(cron="*/5 * * * *", jitter=timedelta(hours=1), name="a/wild")
+    times_ = list(islice(wild.times(at("2026-01-01T00:00")), 100))
+    assert all(planned <= wild.fire_at(planned) < following for planned, following in zip(times_, times_[1:], strict=False))
+    due, fired = times_[0], []
+    for second in range(0, 3600, 2):
+        found = plan(wild, due, catch_up="skip", bound=1, now=times_[0] + timedelta(seconds=second))
+        assert not found.missed
+        due, fired = found.following, [*fired, *found.fire]
+    assert fired == times_[: len(fired)] and len(fired) >= 11
+
+
 def test_once_fires_late_or_not_at_all():
     moment = {"at": at("2026-05-01T10:00")}
     assert planned("one", "2026-05-01T10:00", "2026-05-02T00:00", **moment) == (["10:00"], 0, None)
