@@ -155,10 +155,17 @@ def server_url(name: str, service: str, default: str) -> str:
 
 def secret_key() -> str:
     """`SECRET_KEY`, or one made once and kept readable by its owner only."""
-    given = text("SECRET_KEY")
-    if given:
+    if given := text("SECRET_KEY"):
         return given
-    path = data_dir() / "secret.key"
+    try:
+        return _kept_key(data_dir() / "secret.key")
+    except OSError as error:  # the first that everything does there
+        raise SystemExit(
+            f"The data directory {data_dir()} cannot be used: {error.strerror}. JOBPLATFORM_DATA (of `up` and `doctor`: --data) names another."
+        ) from None
+
+
+def _kept_key(path: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:

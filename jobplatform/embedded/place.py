@@ -21,7 +21,7 @@ PORTS = range(12_000, 32_000)
 
 
 class Taken(Exception):
-    """Somebody else has the directory or the port."""
+    """The directory or the port cannot be had: somebody else has it, or it is not ours to use."""
 
 
 class Place:
@@ -35,10 +35,14 @@ class Place:
     @contextmanager
     def held(self) -> Iterator[None]:
         """One `up` per directory. The kernel lets go of the lock however this process ends. Raises Taken."""
-        for directory in (self.data, self.run, self.logs):
-            directory.mkdir(parents=True, exist_ok=True)
-        self.run.chmod(0o700)
-        with (self.run / "up.lock").open("a+") as lock:
+        try:
+            for directory in (self.data, self.run, self.logs):
+                directory.mkdir(parents=True, exist_ok=True)
+            self.run.chmod(0o700)
+            lock_file = (self.run / "up.lock").open("a+")
+        except OSError as error:
+            raise Taken(f"{error.filename} cannot be used: {error.strerror}. Name another directory: --data DIR") from None
+        with lock_file as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

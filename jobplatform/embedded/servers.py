@@ -120,7 +120,9 @@ def children(plan: Plan) -> list[Child]:
     found: list[Child] = []
     if plan.has("redis"):
         argv = (valkey_binary(), str(data / "valkey" / "valkey.conf"))
-        found.append(_child(plan, "redis", argv, stop_seconds=2.5, probe=RedisAnswers(port=ports["redis"], password=plan.redis_password)))
+        probe = RedisAnswers(port=ports["redis"], password=plan.redis_password)
+        # Its advice on the kernel's memory setting is for servers on machines of their own.
+        found.append(_child(plan, "redis", argv, stop_seconds=2.5, probe=probe, chatter="overcommit"))
     if plan.has("nats"):
         argv = (nats_binary(), "-c", str(data / "nats" / "nats.conf"))
         probe = HttpAnswers(url=f"http://127.0.0.1:{ports['nats-monitor']}/healthz")
@@ -143,7 +145,7 @@ def children(plan: Plan) -> list[Child]:
             more = {"stop_seconds": plan.jobs_stop_seconds, "told_first": True} if queue.jobs else {}
             for number in range(1, plan.workers.get(queue.name, queue.workers) + 1):
                 argv = _worker(queue, number, events=plan.has("flower"))
-                found.append(_child(plan, queue.name, argv, number=number, after=ready, **more))
+                found.append(_child(plan, queue.name, argv, number=number, after=ready, chatter="worker: Warm shutdown", **more))
     if plan.has("listener"):
         found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready))
     if plan.has("beat"):

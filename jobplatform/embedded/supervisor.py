@@ -33,6 +33,7 @@ class Supervisor:
     """`run()` returns the exit status: 0 after a signal, 1 when a child was given up.
 
     `on_change(pids)` is called when all are healthy for the first time, and after each restart from then on.
+    `welcome`, lines for people, comes before `ready_line`, which programs wait for.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Supervisor:
         stop_order: Sequence[Sequence[str]],
         ready_line: str,
         on_change: Callable[[Pids], None],
+        welcome: Sequence[str] = (),
         patience: Patience | None = None,
     ) -> None:
         parents = [child for child in children if child.kind == NURSERY]
@@ -54,7 +56,7 @@ class Supervisor:
         self._cwd = cwd
         self._console = console
         self._stop_order = stop_order
-        self._ready_line = ready_line
+        self._said_when_ready = (*welcome, ready_line)
         self._on_change = on_change
         self._patience = patience or Patience()
         self._selector = selectors.DefaultSelector()
@@ -65,6 +67,7 @@ class Supervisor:
         self._began_at = time.monotonic()
 
     def run(self) -> int:
+        self._say(f"starting {len(self._children)} processes")
         with self._signals():
             try:
                 while not self._stop_signals and not self._given_up:
@@ -120,7 +123,8 @@ class Supervisor:
             self._ready = True
             self._changed()
             self._say(f"all {len(self._children)} healthy after {time.monotonic() - self._began_at:.1f} s")
-            self._console.plain(self._ready_line)
+            for line in self._said_when_ready:
+                self._console.plain(line)
 
     def _changed(self) -> None:
         if self._ready:

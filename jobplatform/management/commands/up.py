@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.messaging.credentials import server_config
 from jobplatform import env
-from jobplatform.embedded import servers
+from jobplatform.embedded import servers, welcome
 from jobplatform.embedded.console import Console
 from jobplatform.embedded.place import Place, Taken, write_json, write_private
 from jobplatform.embedded.supervisor import Supervisor
@@ -98,6 +98,7 @@ class Command(BaseCommand):
             stop_order=servers.STOP_ORDER,
             ready_line=f"READY {plan.web_url}" if plan.has("web") else "READY",
             on_change=write_stack,
+            welcome=welcome.lines(plan),
         )
         try:
             return supervisor.run()

@@ -55,6 +55,14 @@ def test_the_data_directory_of_up_and_doctor_is_known_before_settings_load(monke
     assert os.environ["JOBPLATFORM_DATA"] == (str(tmp_path / chosen) if chosen else "untouched")
 
 
+def test_a_data_directory_that_cannot_be_used_is_said_in_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JOBPLATFORM_DATA", str(tmp_path / "file"))
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    with pytest.raises(SystemExit, match=rf"{tmp_path}/file cannot be used: Not a directory\. JOBPLATFORM_DATA .*--data\) names another"):
+        env.secret_key()
+
+
 def test_behind_tls_cookies_travel_on_tls_only(tmp_path):
     script = (
         "import django; django.setup(); from django.conf import settings as s;"

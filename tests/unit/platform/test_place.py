@@ -26,6 +26,13 @@ def test_a_directory_belongs_to_one_at_a_time(tmp_path):
         pass
 
 
+def test_a_directory_that_cannot_be_used_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "log").touch()
+    with pytest.raises(Taken, match=rf"{tmp_path}/data/log cannot be used: File exists.*--data DIR"), Place(tmp_path / "data").held():
+        pass
+
+
 def test_a_server_gets_the_port_it_had_last_time(place):
     first = place.ports({"web": 0, "redis": 0, "nats": 0})
     assert len(set(first.values())) == 3
