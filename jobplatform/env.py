@@ -160,9 +160,8 @@ def secret_key() -> str:
     try:
         return _kept_key(data_dir() / "secret.key")
     except OSError as error:  # the first that everything does there
-        raise SystemExit(
-            f"The data directory {data_dir()} cannot be used: {error.strerror}. JOBPLATFORM_DATA (of `up` and `doctor`: --data) names another."
-        ) from None
+        names = "JOBPLATFORM_DATA (of `up` and `doctor`: --data) names another"
+        raise SystemExit(f"The data directory {data_dir()} cannot be used: {error.strerror}. {names}.") from None
 
 
 def _kept_key(path: Path) -> str:

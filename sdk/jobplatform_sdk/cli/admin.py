@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
 
+from jobplatform_sdk.cli.parsing import moment
 from jobplatform_sdk.cli.screen import Exit, Screen, json_text
 from jobplatform_sdk.client import Client
 
@@ -29,7 +29,7 @@ VERBS = ("list", "add", "show", "enable", "disable", "rotate", "delete", "ping",
 WITHOUT_ID = {"list", "add"}
 
 
-def webhook_arguments(to: argparse.ArgumentParser, moment: Callable[[str], Any]) -> None:
+def webhook_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("verb", choices=VERBS, nargs="?", default="list", metavar="VERB", help=f"{', '.join(VERBS)} (default: list)")
     to.add_argument("target", metavar="ENDPOINT|URL", nargs="?", help="an endpoint's id; with add: the URL")
     to.add_argument("delivery", metavar="DELIVERY", nargs="?", help="with delivery and replay: the id of one")
@@ -42,7 +42,7 @@ def webhook_arguments(to: argparse.ArgumentParser, moment: Callable[[str], Any])
     to.add_argument("--limit", type=int, default=50, metavar="N", help="with log: at most so many, up to 200")
 
 
-def audit_arguments(to: argparse.ArgumentParser, moment: Callable[[str], Any]) -> None:
+def audit_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("--kind", action="append", help="config, api_key, role, subject, policy, webhook, task …; may be repeated")
     to.add_argument("--key", help="what was changed")
     to.add_argument("--by", help="who did it")

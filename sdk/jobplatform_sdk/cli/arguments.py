@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from jobplatform_sdk.cli.admin import AUDIT_MORE, WEBHOOKS_MORE, audit_arguments, webhook_arguments
 from jobplatform_sdk.cli.agents import AGENTS_MORE, agent_arguments
 from jobplatform_sdk.cli.arguments_operating import operating
 from jobplatform_sdk.cli.arguments_sessions import SESSIONS_MORE, session_arguments
+from jobplatform_sdk.cli.completion import COMPLETION_MORE
 from jobplatform_sdk.cli.explaining import (
     CONFIG_MORE,
     EXPLAIN_MORE,
@@ -21,6 +19,7 @@ from jobplatform_sdk.cli.explaining import (
     simulate_arguments,
 )  # fmt: skip
 from jobplatform_sdk.cli.jobs import JOBS_MORE, job_arguments
+from jobplatform_sdk.cli.parsing import Parser, common, instant, moment, seconds, sentence, span
 from jobplatform_sdk.cli.policies import BACKTEST_MORE, POLICIES_MORE, backtest_arguments, policy_arguments
 from jobplatform_sdk.client_values import STATUSES
 from jobplatform_sdk.version import VERSION
@@ -168,14 +167,14 @@ Tasks still come in and wait; what agents have goes on.
 
 def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     """`commands`: what to run for each; ends up as `run` among the arguments."""
-    top = _new(argparse.ArgumentParser, prog="jobctl", description=ABOUT, epilog=MORE)
+    top = Parser(prog="jobctl", description=ABOUT, epilog=MORE)
     top.add_argument("--version", action="version", version=f"jobctl {VERSION}")
-    _common(top, None)
+    common(top, None)
     below = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
     def add(name: str, summary: str, more: str, about: str = "") -> argparse.ArgumentParser:
-        made = _new(below.add_parser, name, help=summary, description=about or f"{summary[0].upper()}{summary[1:]}.", epilog=more)
-        _common(made, argparse.SUPPRESS)
+        made = below.add_parser(name, help=summary, description=about or sentence(summary), epilog=more)
+        common(made)
         made.set_defaults(run=commands[name])
         return made
 
@@ -187,7 +186,7 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     show.add_argument("task_id", metavar="TASK_ID")
     explain_arguments(add("explain", "why a task is where it is: every decision, and what it waits for", EXPLAIN_MORE))
     simulate_arguments(add("simulate", "what would become of a task, without effect", SIMULATE_MORE))
-    config_arguments(add("config", "the org's configuration: values, defaults, meanings", CONFIG_MORE))
+    config_arguments(add("config", "the org's configuration: look, set, unset", CONFIG_MORE))
     for verb, summary, more in (
         ("cancel", "cancel tasks", CANCEL_MORE),
         ("approve", "let in tasks that await approval", APPROVE_MORE),
@@ -196,10 +195,10 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
         made = add(verb, summary, more)
         made.add_argument("task_ids", metavar="TASK_ID", nargs="+")
         made.add_argument("--reason", default="", help="kept with the task")
-    webhook_arguments(add("webhooks", "webhook endpoints, and what was sent to them", WEBHOOKS_MORE), moment)
-    audit_arguments(add("audit", "who changed what, newest first", AUDIT_MORE), moment)
+    webhook_arguments(add("webhooks", "webhook endpoints, and what was sent to them", WEBHOOKS_MORE))
+    audit_arguments(add("audit", "who changed what, newest first", AUDIT_MORE))
     policy_arguments(add("policies", "policy scripts: register, test, compare, activate", POLICIES_MORE))
-    backtest_arguments(add("backtest", "what a policy script would have decided", BACKTEST_MORE), moment)
+    backtest_arguments(add("backtest", "what a policy script would have decided", BACKTEST_MORE))
     chosen = add("assign", "choose the head agent of tasks that wait for a person's choice", ASSIGN_MORE)
     chosen.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     chosen.add_argument("--to", default="", metavar="SUBJECT", help="who shall do it (default: whom the platform proposes)")
@@ -208,11 +207,11 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
     verdict.add_argument("verdict", choices=("accept", "reject", "send_back"))
     verdict.add_argument("task_ids", metavar="TASK_ID", nargs="+")
     verdict.add_argument("--reason", default="", help="kept with the task; of one sent back, a note for its next attempt")
-    session_arguments(add("sessions", "sessions of task groups: run, watch, look, steer", SESSIONS_MORE), _new, _common, seconds)
-    job_arguments(add("jobs", "jobs of views: look, watch, cancel, try again", JOBS_MORE), _new, _common, moment, seconds)
+    session_arguments(add("sessions", "sessions of task groups: run, watch, look, steer", SESSIONS_MORE))
+    job_arguments(add("jobs", "jobs of views: look, watch, cancel, try again", JOBS_MORE))
     agent_arguments(add("agents", "agents: who is there, pause, drain, invite, revoke", AGENTS_MORE))
     add("inbox", "what you have to do and to decide", INBOX_MORE)
-    operating(add, moment, instant, _new, _common)
+    operating(add)
     priority = add("priority", "give tasks another priority", PRIORITY_MORE)
     priority.add_argument("priority", metavar="N", type=int)
     priority.add_argument("task_ids", metavar="TASK_ID", nargs="+")
@@ -222,19 +221,8 @@ def parser(commands: dict[str, Callable[..., int]]) -> argparse.ArgumentParser:
         made = add(verb, summary, PAUSE_MORE)
         made.add_argument("--space", metavar="ID", help="only this job space")
         made.add_argument("--reason", default="", help="shown to whoever asks why")
+    add("completion", "what a shell needs to complete all this", COMPLETION_MORE)
     return top
-
-
-def _new(make: Callable[..., Any], *args: Any, **options: Any) -> argparse.ArgumentParser:
-    return make(*args, **options, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-
-
-def _common(to: argparse.ArgumentParser, default: Any) -> None:
-    """Before or after the command: what stands after it wins."""
-    group = to.add_argument_group("the platform")
-    group.add_argument("--url", default=default, help="default: $JOBPLATFORM_URL")
-    group.add_argument("--api-key", default=default, metavar="KEY", help="default: $JOBPLATFORM_API_KEY, which other users cannot see")
-    group.add_argument("--json", action="store_true", default=default or False, help="output for programs")
 
 
 def _submit(to: argparse.ArgumentParser) -> None:
@@ -247,7 +235,7 @@ def _submit(to: argparse.ArgumentParser) -> None:
     to.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of an entry; VALUE is JSON or text")
     delay = to.add_mutually_exclusive_group()
     delay.add_argument("--at", type=instant, metavar="TIME", help="not before this time")
-    delay.add_argument("--in", type=duration, dest="delay", metavar="DURATION", help="not before so long from now: 90s, 15m, 24h, 7d")
+    delay.add_argument("--in", type=span, dest="delay", metavar="DURATION", help="not before so long from now: 90s, 15m, 24h, 7d")
     to.add_argument("--file", metavar="FILE", help="a whole task entry as JSON (- for standard input); the flags above override it")
     to.add_argument(
         "--wait", type=seconds, nargs="?", const=float("inf"), metavar="SECONDS", help="wait until the task has ended, at most so long"
@@ -280,29 +268,3 @@ def _tasks(to: argparse.ArgumentParser) -> None:
     to.add_argument("--schedule", metavar="NAME", help="fired by this schedule")
     to.add_argument("--retry-of", metavar="ID", help="that do this one again")
     to.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")
-
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise ValueError
-    return value
-
-
-def moment(text: str) -> datetime:
-    """A time, or how long ago."""
-    return datetime.now(UTC) - duration(text) if _AGE.fullmatch(text) else instant(text)
-
-
-def duration(text: str) -> timedelta:
-    if not (found := _AGE.fullmatch(text)):
-        raise ValueError
-    return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]])
-
-
-def instant(text: str) -> datetime:
-    """Local when it names no zone."""
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-_AGE = re.compile(r"(\d{1,9})([smhd])")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
+from jobplatform_sdk.cli.parsing import instant, moment, verbs, without_verb
 from jobplatform_sdk.client_values import STATUSES
 
 KINDS = ("max_attempts", "agent_failed", "no_agent", "poison", "not_verified", "expired")
@@ -61,12 +61,11 @@ Cron reads the clock of the time zone: a time the clock skips fires right after 
 
 
 Add = Callable[..., argparse.ArgumentParser]
-Read = Callable[[str], Any]
 
 
-def operating(add: Add, moment: Read, instant: Read, new: Callable[..., argparse.ArgumentParser], common: Callable[..., None]) -> None:
+def operating(add: Add) -> None:
     dead = add("dead", "list tasks that failed or expired and wait for somebody", DEAD_MORE)
-    _letter_filters(dead, moment)
+    _letter_filters(dead)
     dead.add_argument("--state", choices=("waiting", "requeued", "discarded"), help="default: waiting")
     dead.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")
 
@@ -87,7 +86,7 @@ def operating(add: Add, moment: Read, instant: Read, new: Callable[..., argparse
     act.add_argument("--priority-min", type=int, metavar="N")
     act.add_argument("--priority-max", type=int, metavar="N")
     act.add_argument("--where", metavar="JSON", help="tasks by a filter with MongoDB's operators")
-    _letter_filters(act, moment)
+    _letter_filters(act)
     act.add_argument("--task", action="append", dest="ids", metavar="TASK_ID", help="only these; may be repeated")
     act.add_argument("--priority", type=int, metavar="N", help="with reprioritize: the new one")
     _retrying(act)
@@ -101,19 +100,17 @@ def operating(add: Add, moment: Read, instant: Read, new: Callable[..., argparse
     actions.add_argument("--stop", action="store_true", help="begin nothing more of it")
 
     schedule = add("schedule", "tasks that are submitted by the clock", SCHEDULE_MORE)
-    below = schedule.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    new = verbs(schedule)
+    without_verb(schedule, new("list", "all schedules"))
 
-    def verb(name: str, summary: str, *, named: bool = True) -> argparse.ArgumentParser:
-        made = new(below.add_parser, name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        common(made, argparse.SUPPRESS)
-        if named:
-            made.add_argument("name", metavar="NAME")
+    def verb(name: str, summary: str) -> argparse.ArgumentParser:
+        made = new(name, summary)
+        made.add_argument("name", metavar="NAME")
         return made
 
-    verb("list", "all schedules", named=False)
     verb("show", "one schedule and its next times")
-    _writing(verb("create", "a new schedule"), instant)
-    _writing(verb("change", "change what is given, leave the rest"), instant)
+    _writing(verb("create", "a new schedule"))
+    _writing(verb("change", "change what is given, leave the rest"))
     for name, summary in (
         ("pause", "fire no more until resumed"), ("resume", "go on from now"), ("run", "one task now, out of turn"),
         ("delete", "end it; its tasks stay"),
@@ -123,7 +120,7 @@ def operating(add: Add, moment: Read, instant: Read, new: Callable[..., argparse
     verb("history", "what became of its times").add_argument("--count", type=int, default=20, metavar="N")
 
 
-def _letter_filters(to: argparse.ArgumentParser, moment: Read) -> None:
+def _letter_filters(to: argparse.ArgumentParser) -> None:
     to.add_argument("--kind", action="append", choices=KINDS, metavar="KIND", help=f"dead letters; may be repeated: {', '.join(KINDS)}")
     to.add_argument("--agent", metavar="ID", help="with this agent, or last with it")
     to.add_argument("--space", metavar="ID", help="of this job space")
@@ -138,7 +135,7 @@ def _retrying(to: argparse.ArgumentParser) -> None:
     to.add_argument("--keep-excluded", action="store_true", help="retry: nor to those that failed at it")
 
 
-def _writing(to: argparse.ArgumentParser, instant: Read) -> None:
+def _writing(to: argparse.ArgumentParser) -> None:
     to.add_argument("--goal", help="of the tasks")
     to.add_argument("--intent")
     to.add_argument("--priority", type=int, metavar="N")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+
+from jobplatform_sdk.cli.parsing import seconds, verbs, without_verb
 
 STATUSES = ("running", "paused", "completed", "failed", "cancelled", "timed_out")
 SESSIONS_MORE = """\
 Examples:
-  jobctl sessions run examples/checks.yaml
+  jobctl sessions run examples/count_lines.yaml
   jobctl sessions run nightly.json --session-id nightly-2026-11-22 --set folder=/data --print report
   jobctl sessions run big.yaml --dry-run
   jobctl sessions list --status failed
@@ -21,14 +21,11 @@ Examples:
 """
 
 
-def session_arguments(
-    to: argparse.ArgumentParser, new: Callable[..., Any], common: Callable[..., None], seconds: Callable[[str], float]
-) -> None:
-    below = to.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+def session_arguments(to: argparse.ArgumentParser) -> None:
+    verb = verbs(to)
 
     def add(name: str, summary: str, *, one: bool = True) -> argparse.ArgumentParser:
-        made = new(below.add_parser, name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        common(made, argparse.SUPPRESS)
+        made = verb(name, summary)
         if one:
             made.add_argument("session_id", metavar="SESSION_ID")
         return made
@@ -53,6 +50,7 @@ def session_arguments(
     listed.add_argument("--status", action="append", choices=STATUSES, metavar="STATUS", help=f"may be repeated: {', '.join(STATUSES)}")
     listed.add_argument("--prefix", metavar="TEXT", help="ids that begin so, or names that hold it")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")
+    without_verb(to, listed)
     show = add("show", "show a session and its tree, or the items of one step")
     show.add_argument("--step", metavar="PATH", help="the items of this step")
     show.add_argument("--status", action="append", metavar="STATUS", help="with --step: items in this status")
@@ -60,16 +58,16 @@ def session_arguments(
     results = add("results", "the result of a session")
     results.add_argument("--partial", action="store_true", help="what there is by now")
     outcome(results)
-    for verb, summary in (
+    for name, summary in (
         ("cancel", "cancel: what runs is stopped"),
         ("pause", "start nothing new of it for now (operators)"),
         ("resume", "go on with a paused session (operators)"),
         ("retry", "do again what failed, and what waited for it (operators)"),
         ("compensate", "undo what completed, last first (operators)"),
     ):
-        made = add(verb, summary)
+        made = add(name, summary)
         made.add_argument("--reason", default="", help="for the history")
-        if verb in ("resume", "retry"):
+        if name in ("resume", "retry"):
             made.add_argument("--watch", action="store_true", help="then watch it")
             watching(made)
     rerun = add("rerun", "do one step again, with changed input, and all that depends on it (operators)")

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
+from jobplatform_sdk.cli.parsing import verbs, without_verb
 from jobplatform_sdk.cli.screen import Exit, Screen, clean, clock, duration, json_text, status_text
 from jobplatform_sdk.client import Client
 
@@ -119,16 +120,24 @@ def _value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text}: write KEY=VALUE.")
+    return key, _typed(value)
+
+
+def _typed(text: str) -> Any:
     try:
-        return key, json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return key, value  # nobody types quotes around `auction`
+        return text  # nobody types quotes around `auction`
 
 
 # ---- config -----------------------------------------------------------------------------------------------
 
 
 def config(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    return CONFIG_VERBS[options.verb](options, client, screen)
+
+
+def _list_config(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     found = client.config()
     wanted = [each for each in found["parameters"] if each["is_set"] or not options.changed]
     if screen.json:
@@ -140,6 +149,28 @@ def config(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     screen.table(("KEY", "VALUE", "DEFAULT", "MEANING"), rows, flexible="MEANING", shorten=("VALUE",))
     screen.note(f"version {found['version']} of {found['org_id']}")
     return Exit.FINE
+
+
+def _set_config(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    value = _typed(options.value)
+    changed = client.set_config(client.config()["org_id"], options.key, value, version=options.over)
+    if screen.json:
+        screen.document(changed)
+    else:
+        screen.line(options.key, "is", json_text(value))
+    return Exit.FINE
+
+
+def _unset_config(options: argparse.Namespace, client: Client, screen: Screen) -> int:
+    client.unset_config(options.key, version=options.over)
+    if screen.json:
+        screen.document({"success": True})
+    else:
+        screen.line(options.key, "has its default again")
+    return Exit.FINE
+
+
+CONFIG_VERBS = {"list": _list_config, "set": _set_config, "unset": _unset_config}
 
 
 # ---- arguments --------------------------------------------------------------------------------------------
@@ -158,8 +189,11 @@ FILE is a task entry as JSON; - reads it from standard input. Exit status 1: it 
 """
 
 CONFIG_MORE = """\
-Example:
-  jobctl config --changed
+Examples:
+  jobctl config list --changed
+  jobctl config set approval_dsl_id approval/small      (org admins)
+  jobctl config set lease_seconds 60
+  jobctl config unset lease_seconds
 """
 
 
@@ -175,4 +209,15 @@ def simulate_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def config_arguments(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--changed", action="store_true", help="only what differs from the defaults")
+    verb = verbs(made)
+    listed = verb("list", "every key with its value, default and meaning")
+    listed.add_argument("--changed", action="store_true", help="only what differs from the defaults")
+    without_verb(made, listed)
+    # As it was before there were verbs.
+    made.add_argument("--changed", action="store_true", help=argparse.SUPPRESS)
+    for name, summary in (("set", "give a key a value (org admins)"), ("unset", "go back to the default (org admins)")):
+        changing = verb(name, summary)
+        changing.add_argument("key", metavar="KEY")
+        if name == "set":
+            changing.add_argument("value", metavar="VALUE", help="JSON, or a text as it is")
+        changing.add_argument("--over", type=int, metavar="VERSION", help="only over this version of the value (0: not set yet)")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobplatform_sdk.cli.parsing import moment, seconds, verbs, without_verb
 from jobplatform_sdk.cli.screen import Exit, Screen, age, between, clean, clock, duration, each_task, json_text, status_text
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_jobs import Job
@@ -31,15 +31,11 @@ leaves it running.
 """
 
 
-def job_arguments(
-    to: argparse.ArgumentParser, new: Callable[..., Any], common: Callable[..., None], moment: Callable[[str], datetime],
-    seconds: Callable[[str], float],
-) -> None:  # fmt: skip
-    below = to.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+def job_arguments(to: argparse.ArgumentParser) -> None:
+    verb = verbs(to)
 
     def add(name: str, summary: str, ids: str | None = "job_id") -> argparse.ArgumentParser:
-        made = new(below.add_parser, name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        common(made, argparse.SUPPRESS)
+        made = verb(name, summary)
         if ids:
             made.add_argument(ids, metavar="JOB_ID", **({"nargs": "+"} if ids == "job_ids" else {}))
         return made
@@ -57,6 +53,7 @@ def job_arguments(
     listed.add_argument("--since", type=moment, metavar="TIME", help="submitted at or after")
     listed.add_argument("--until", type=moment, metavar="TIME", help="submitted before")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50; 0: all)")
+    without_verb(to, listed)
     add("summary", "how many jobs are in each status and queue", None)
     add("show", "show a job: state, times, result or error, timeline")
     watching(add("watch", "watch a job until it has ended"))

@@ -12,6 +12,7 @@ from jobplatform_sdk.cli import (
     admin,
     agents,
     arguments,
+    completion,
     explaining,
     jobs,
     looking,
@@ -60,7 +61,9 @@ COMMANDS = {
     "agents": agents.agents,
     "sessions": sessions.sessions,
     "jobs": jobs.jobs,
+    "completion": None,
 }
+"""What to run; None: it needs no platform."""
 
 LASTING = {"bulk", "watch"}
 """Commands that outlive a restart of the platform, once they have begun."""
@@ -69,9 +72,13 @@ BRIEF, PATIENT = Patience(retries=2), Patience(retries=9)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments.parser(COMMANDS).parse_args(argv)
+    parser = arguments.parser(COMMANDS)
+    options = parser.parse_args(argv)
     screen = Screen(json=options.json)
     try:
+        if options.command == "completion":
+            screen.text(completion.script(parser))
+            return Exit.FINE
         lasting = options.command in LASTING or (options.command in ("sessions", "jobs") and options.verb in ("run", "watch"))
         if lasting:
             with Client(options.url, options.api_key, patience=BRIEF) as client:

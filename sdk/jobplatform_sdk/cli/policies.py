@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from jobplatform_sdk.cli.parsing import moment
 from jobplatform_sdk.cli.screen import Exit, Screen
 from jobplatform_sdk.client import Client
 
@@ -44,7 +44,7 @@ def policy_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("--tests", type=Path, metavar="FILE", help="with register and test: JSON list of name, input, expect")
 
 
-def backtest_arguments(to: argparse.ArgumentParser, moment: Callable[[str], Any]) -> None:
+def backtest_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("script_id", metavar="SCRIPT_ID")
     to.add_argument("--version", type=int, metavar="N", dest="script_version", help="of the script (default: the newest)")
     to.add_argument("--since", type=moment, metavar="TIME", help="decisions recorded since then")

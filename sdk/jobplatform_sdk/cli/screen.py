@@ -135,6 +135,11 @@ class Screen:
         self._out.write(json_text(value) + "\n")
         self._out.flush()
 
+    def text(self, text: str) -> None:
+        """As it is."""
+        self._out.write(text)
+        self._out.flush()
+
     # ---- for people ----
 
     def line(self, *parts: str | Text) -> None:

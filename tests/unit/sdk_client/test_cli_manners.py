@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from jobplatform_sdk.cli.main import COMMANDS
 from tests.unit.sdk_client.cli_kit import (
     EVIL,
     FINE,
@@ -81,16 +82,44 @@ def test_address_and_key_may_stand_on_either_side_of_the_command(jobctl, server,
     assert [seen.headers["authorization"] for seen in server.seen] == [f"Bearer {KEY}", "Bearer jp_other_x"]
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["submit", "bulk", "watch", "tasks", "show", "cancel", "approve", "reject", "assign", "verify", "inbox", "priority", "queue", "pause",
-     "resume"],
-)  # fmt: skip
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_command_explains_itself_with_an_example(jobctl, verb):
     status, out, _ = jobctl(verb, "--help")
     assert status == FINE
-    assert f"  jobctl {verb}" in out and "JOBPLATFORM_URL" in out
+    assert f"jobctl {verb}" in out.partition("the platform:")[2] and "JOBPLATFORM_URL" in out
     assert verb in jobctl("--help")[1]
+
+
+@pytest.mark.parametrize(("command", "none"), [("sessions", "no sessions"), ("jobs", "no jobs"), ("schedule", "no schedules")])
+def test_without_a_verb_a_command_lists(jobctl, server, command, none):
+    server.will(*[Reply(200, {"items": []})] * 2)
+    assert jobctl(command) == (FINE, "", f"jobctl: {none}\n")
+    assert jobctl(command, "list") == (FINE, "", f"jobctl: {none}\n")
+
+
+def test_what_was_mistyped_is_guessed(jobctl):
+    lists = "--help lists what there is.\n"
+    assert jobctl("submti") == (USAGE, "", f"jobctl: there is no 'submti'; did you mean submit? jobctl {lists}")
+    assert jobctl("jobs", "lsit") == (USAGE, "", f"jobctl jobs: there is no 'lsit'; did you mean list? jobctl jobs {lists}")
+    status, _, err = jobctl("tasks", "--since", "yesterday")
+    assert status == USAGE
+    assert err.endswith("--since: 'yesterday' is not a time such as 2026-11-22T10:00, or an age such as 90s, 15m, 24h, 7d\n")
+
+
+def test_a_shell_completes_commands_verbs_and_options(jobctl, tmp_path):
+    """In bash itself, which asks our function as it does when somebody presses the key."""
+    script = tmp_path / "completion"
+    script.write_text(jobctl("completion")[1])
+    press = 'COMP_WORDS=(jobctl "$@"); COMP_CWORD=$#; _jobctl; echo "${COMPREPLY[*]}"'
+    typed = {
+        "se": "sessions",
+        "sessions r": "run results resume retry rerun",
+        "sessions run --de": "--detach",
+        "--json webhooks l": "list log",
+    }
+    lines = [f"press() {{ {press}; }}", f". {script}", *(f"press {words}" for words in typed)]
+    found = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.splitlines() == [*typed.values()]
 
 
 def unharmed(out):

@@ -108,3 +108,13 @@ def test_jobctl_lists_the_configuration(jobctl, server):
     status, out, _ = jobctl("config")
     assert status == FINE and "max_attempts" in out and "lease_seconds" in out
     assert "lease_seconds" not in jobctl("config", "--changed")[1]
+
+
+def test_jobctl_changes_the_configuration(jobctl, server):
+    server.will(Reply(200, CONFIG), Reply(200, {"success": True, "version": 5}), Reply(204, b""))
+    assert jobctl("config", "set", "max_attempts", "4", "--over", "3")[:2] == (FINE, "max_attempts  is  4\n")
+    assert jobctl("config", "unset", "max_attempts")[:2] == (FINE, "max_attempts  has its default again\n")
+    assert [(seen.method, seen.path) for seen in server.seen] == [
+        ("GET", "/api/v1/org-config"), ("POST", "/org-config/acme/max_attempts"), ("DELETE", "/api/v1/org-config/max_attempts"),
+    ]  # fmt: skip
+    assert json.loads(server.seen[1].body) == {"value": 4, "version": 3}
