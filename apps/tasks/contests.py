@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from apps.core import bulk, ids
+from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks.models import Decision, Task
 from apps.tasks.queue import Contest, PriorityQueue, item_of
 from apps.tasks.states import OPEN, TaskStatus
@@ -39,13 +40,15 @@ class ContestDesk:
         by_key: dict[tuple[str, str], list[Contest]] = defaultdict(list)
         for contest in contests:
             by_key[contest.org_id, contest.concurrency.key].append(contest)
+        versions = OrgConfigProvider().versions(contest.org_id for contest in contests)
         losers: dict[str, Decision] = {}
         winners: list[Contest] = []
-        for group in by_key.values():
+        for (org_id, _), group in by_key.items():
+            made = {"config_version": versions[org_id], "at": now}
             for contest in group:
                 if contest.concurrency.mode == "cancel_newest":
-                    losers[contest.task_key] = _newest_goes(contest, now)
-            _oldest_go([contest for contest in group if contest.concurrency.mode == "cancel_running"], losers, winners, now)
+                    losers[contest.task_key] = _newest_goes(contest, made)
+            _oldest_go([contest for contest in group if contest.concurrency.mode == "cancel_running"], losers, winners, made)
         ended = self._cancel(losers, now) if losers else 0
         self.queue.admit(winners)
         return ended
@@ -80,12 +83,12 @@ class ContestDesk:
             self.queue.remove(org_id, items)
 
 
-def _newest_goes(contest: Contest, now: datetime) -> Decision:
+def _newest_goes(contest: Contest, made: Mapping[str, Any]) -> Decision:
     there = _named(contest.there)
-    return _decision(contest, contest.task_key, f"its concurrency key {contest.concurrency.key} is taken by {there}", now)
+    return _decision(contest, contest.task_key, f"its concurrency key {contest.concurrency.key} is taken by {there}", made)
 
 
-def _oldest_go(contests: list[Contest], losers: dict[str, Decision], winners: list[Contest], now: datetime) -> None:
+def _oldest_go(contests: list[Contest], losers: dict[str, Decision], winners: list[Contest], made: Mapping[str, Any]) -> None:
     if not contests:
         return
     newest = max(contests, key=lambda contest: contest.sequence)
@@ -95,7 +98,7 @@ def _oldest_go(contests: list[Contest], losers: dict[str, Decision], winners: li
     staying = everyone[-limit:]
     because = f"its concurrency key {newest.concurrency.key} went to the newer {_named(staying)}"
     for _, key in everyone[:-limit]:
-        losers[key] = _decision(newest, key, because, now)
+        losers[key] = _decision(newest, key, because, made)
     winners += [came[key] for _, key in staying if key in came]
 
 
@@ -104,7 +107,8 @@ def _named(tasks: Sequence[tuple[int, str]]) -> str:
     return shown if len(tasks) <= 3 else f"{shown} and {len(tasks) - 3} others"
 
 
-def _decision(contest: Contest, key: str, because: str, now: datetime) -> Decision:
+def _decision(contest: Contest, key: str, because: str, made: Mapping[str, Any]) -> Decision:
+    """`made`: when, and with which version of the configuration."""
     found = contest.concurrency
     return bulk.new(
         Decision,
@@ -122,5 +126,5 @@ def _decision(contest: Contest, key: str, because: str, now: datetime) -> Decisi
             "mode": found.mode,
             "there": [ids.split_task_key(name)[1] for _, name in contest.there[:20]],
         },
-        at=now,
+        **made,
     )

@@ -13,6 +13,7 @@ from django.db import models
 from apps.core import bulk, ids
 from apps.core.errors import Invalid, Problem
 from apps.core.redis import RedisDown
+from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.models import Decision, Task
 from apps.tasks.queue import PriorityQueue, QueueItem, item_of
@@ -44,19 +45,23 @@ def reprioritize(tasks: Sequence[Task], priority: int, *, actor: str, reason: st
     return change_many([NewPriority(task=task, priority=priority, because=because) for task in tasks], actor=actor, now=now)
 
 
-def change_many(changes: Sequence[NewPriority], *, actor: str, now: datetime, outcome: str = BY_HAND, config_version: int = 0) -> set[str]:
-    """The keys of those that changed."""
+def change_many(
+    changes: Sequence[NewPriority], *, actor: str, now: datetime, outcome: str = BY_HAND, config_version: int | None = None
+) -> set[str]:
+    """The keys of those that changed. `config_version`: what decided it; None: what holds now."""
     wanted = {c.task.key: c for c in changes if c.task.status in OPEN and c.task.priority != c.priority}
     if not wanted:
         return set()
     # Where moves leave their rows in the document until they are written, ours must not cover them.
     TaskStore().complete([change.task for change in wanted.values()])
+    org_ids = {change.task.org_id for change in wanted.values()}
+    versions = OrgConfigProvider().versions(org_ids) if config_version is None else dict.fromkeys(org_ids, config_version)
     steps = [
         bulk.Change(
             pk=key,
             guards={name: getattr(change.task, name) for name in ("status", "priority", "last_transition_id")},
             fields={"priority": change.priority, "updated_at": now},
-            rows=(_decision(change, actor, outcome, config_version, now), *change.rows),
+            rows=(_decision(change, actor, outcome, versions[change.task.org_id], now), *change.rows),
         )
         for key, change in wanted.items()
     ]

@@ -17,6 +17,7 @@ from typing import Any
 from apps.core import bulk, clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Missing, PlatformError, Problem
+from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks import steering
 from apps.tasks.intake import Origin, OtherBody, TaskIntake, Verdict
 from apps.tasks.models import DeadLetter, Decision, Task
@@ -95,8 +96,9 @@ def requeue_many(letters: Sequence[DeadLetter], retry: Retry, principal: Princip
         except PlatformError as error:
             answers[letter.key] = Settled(task_id=letter.task_id, retried_as=letter.retried_as, error=error)
     made = _submit(open_, tasks, retry, own, answers, now)
+    versions = OrgConfigProvider().versions(letter.org_id for letter in open_.values())
     changes = [
-        _change(open_[key], DeadLetter.State.REQUEUED, principal.actor, retry.reason, now, retried_as=task_id)
+        _change(open_[key], DeadLetter.State.REQUEUED, principal.actor, retry.reason, now, versions, retried_as=task_id)
         for key, task_id in made.items()
     ]
     won = _settle(changes)
@@ -221,7 +223,8 @@ def discard(letter: DeadLetter, *, reason: str, actor: str, now: datetime) -> De
 
 def discard_many(letters: Sequence[DeadLetter], *, reason: str, actor: str, now: datetime) -> list[Settled]:
     waiting = [letter for letter in letters if letter.state == DeadLetter.State.WAITING]
-    won = _settle([_change(letter, DeadLetter.State.DISCARDED, actor, reason, now) for letter in waiting])
+    versions = OrgConfigProvider().versions(letter.org_id for letter in waiting)
+    won = _settle([_change(letter, DeadLetter.State.DISCARDED, actor, reason, now, versions) for letter in waiting])
     answers = []
     for letter in letters:
         if letter.key in won:
@@ -234,7 +237,10 @@ def discard_many(letters: Sequence[DeadLetter], *, reason: str, actor: str, now:
 # ---- writing it down --------------------------------------------------------------------------------------
 
 
-def _change(letter: DeadLetter, state: str, actor: str, because: str, now: datetime, *, retried_as: str = "") -> bulk.Change:
+def _change(
+    letter: DeadLetter, state: str, actor: str, because: str, now: datetime, versions: Mapping[str, int], *, retried_as: str = ""
+) -> bulk.Change:
+    """`versions` of the configuration, by org."""
     decision = bulk.new(
         Decision,
         id=f"{letter.key}!{state}",
@@ -245,6 +251,7 @@ def _change(letter: DeadLetter, state: str, actor: str, because: str, now: datet
         actor=actor,
         because=because,
         details={"reason_kind": letter.kind, **({"retried_as": retried_as} if retried_as else {})},
+        config_version=versions[letter.org_id],
         at=now,
     )
     fields = {"state": state, "settled_at": now, "settled_by": actor, "because": because, "retried_as": retried_as}
