@@ -89,6 +89,7 @@ class CandidatePool:
 
     def __init__(self, candidates: Iterable[Candidate], *, lane: str = "", roles: Found | None = None, deadline_s: float = 0) -> None:
         self.lane = lane
+        self._known_from = {"lane": lane, "roles": roles, "deadline_s": deadline_s}
         self.unknown = roles.unknown if roles else ""
         """Why nobody can say who the candidates are; then there are none, and waiting helps."""
         self.waits = bool(self.unknown) and not deadline_s
@@ -147,7 +148,7 @@ class CandidatePool:
     def narrowed(self, only: Sequence[str]) -> CandidatePool:
         """The pool of a sub-task that names whom it is for: the same candidates and the same room. Whoever is named and is no
         candidate is barred, with that as the reason."""
-        named = CandidatePool(self.members[name] for name in only if name in self.members)
+        named = CandidatePool((self.members[name] for name in only if name in self.members), **self._known_from)
         named.barred.update({name: NOT_A_CANDIDATE for name in only if name not in self.members})
         return named
 

@@ -16,6 +16,7 @@ from apps.orgs.access import AGENT, SUBMITTER, ApiKeyAuthentication, RequireRole
 from apps.people import api_docs as docs
 from apps.people.inbox import QUESTIONS, Inbox
 from apps.people.sessions import PersonSession
+from apps.roles.directory import is_let_go
 from apps.tasks import people, shapes
 from apps.tasks.models import Task
 
@@ -26,6 +27,10 @@ class NobodysInbox(Forbidden):
     code, sentence = "nobodys_inbox", "This key speaks for no subject, so it has no inbox."
 
 
+class LetGo(Forbidden):
+    code, sentence = "let_go", "The subject that this key speaks for is not active."
+
+
 class InboxBase(APIView):
     authentication_classes = [ApiKeyAuthentication, PersonSession]
     permission_classes = [RequireRole(SUBMITTER, AGENT)]
@@ -33,7 +38,9 @@ class InboxBase(APIView):
     def inbox(self) -> Inbox:
         if not self.request.user.subject_id:
             raise NobodysInbox()
-        return Inbox(self.request.user)
+        if is_let_go(self.request.user.org_id, self.request.user.subject_id):
+            raise LetGo()
+        return Inbox(self.request.user, now=clock.now())
 
 
 class InboxView(InboxBase):
@@ -42,7 +49,7 @@ class InboxView(InboxBase):
         inbox = self.inbox()
         lists = inbox.lists()
         found = {name: list(map(_brief, getattr(lists, name))) for name in ("to_do", "in_progress", *QUESTIONS)}
-        return answer({"subject_id": request.user.subject_id, **found, "more": lists.more})
+        return answer({"subject_id": request.user.subject_id, **found, "more": lists.more, "roles_unknown": lists.unknown or None})
 
 
 def _brief(task: Task) -> dict[str, Any]:

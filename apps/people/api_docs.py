@@ -20,6 +20,10 @@ INBOX: dict[str, Any] = {
                     "subject_id": _string(),
                     **dict.fromkeys(("to_do", "in_progress", "approvals", "assignments", "verifications"), _LIST),
                     "more": {"type": "boolean", "description": "at most 100 of each kind are listed; there are more"},
+                    "roles_unknown": {
+                        "type": "string", "nullable": True,
+                        "description": "why questions put to a role may be missing: the role service does not say who holds it",
+                    },
                 }
             ),
             "the inbox",

@@ -55,6 +55,8 @@ class Lists:
     assignments: list[Task] = field(default_factory=list)
     verifications: list[Task] = field(default_factory=list)
     more: bool = False
+    unknown: str = ""
+    """Why questions to roles may be missing: the role service does not say who holds them."""
 
     @property
     def count(self) -> int:
@@ -62,9 +64,9 @@ class Lists:
 
 
 class Inbox:
-    def __init__(self, who: Principal) -> None:
+    def __init__(self, who: Principal, *, now: datetime) -> None:
         self.who = who
-        self.identity = Identity(who)
+        self.identity = Identity(who, now=now)
 
     def lists(self) -> Lists:
         found = Lists()
@@ -75,6 +77,7 @@ class Inbox:
             rows = Task.objects.filter(org_id=self.who.org_id, status=status.value).order_by("sequence").defer(*HEAVY)
             asked = (task for task in rows.iterator(chunk_size=500) if self.identity.may_decide(task))
             setattr(found, name, self._first(asked, found))
+        found.unknown = self.identity.unknown
         return found
 
     def ended(self, limit: int = 10) -> list[Task]:

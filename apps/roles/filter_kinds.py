@@ -34,11 +34,6 @@ class Kind:
         return self.name == "free"
 
     @property
-    def compared(self) -> str:
-        """What `$gt` and its like take."""
-        return "a string, a number, true, false or null" if self.name == "free" else self.element.described
-
-    @property
     def element(self) -> Kind:
         """What the elements are when the field holds a list."""
         return TEXT if self.name == "texts" else self

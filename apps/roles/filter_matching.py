@@ -5,7 +5,8 @@ From MongoDB's manual and the way its matcher walks paths:
   at its end a list stands for each of its elements and for itself;
 - a condition holds when it holds for anything the path finds; `$not`, `$ne`, `$nin` and `$nor` deny the whole of that;
 - null equals a missing field, but not what a list holds no object for;
-- `$gt` and its like compare within one type only: numbers, strings (by code point), truth values;
+- `$gt` and its like compare within one type only: numbers, strings (by code point), truth values; objects and whole lists
+  place by place, where types come in MongoDB's order;
 - objects are equal when they hold the same fields in the same order; 1 equals 1.0, and never true.
 """
 
@@ -104,7 +105,30 @@ def _element(test: Test, item: Any) -> bool:
 def _compare(name: str, value: Any, wanted: Any) -> bool:
     if wanted is None:
         return name in ("$gte", "$lte") and (value is None or value is _MISSING)
-    return _type(value) == _type(wanted) and _ORDER[name](value, wanted)
+    return _type(value) == _type(wanted) and _ORDER[name](_sign(value, wanted), 0)
+
+
+def _sign(one: Any, other: Any) -> int:
+    """-1, 0 or 1: MongoDB's order of values. Fields of objects are compared by type, then name, then value."""
+    kind = _type(one)
+    if apart := _typed(one, other):
+        return apart
+    if kind == "dict":
+        pairs = zip(one.items(), other.items(), strict=False)
+        steps = (_typed(a, b) or _plainly(name, other_name) or _sign(a, b) for (name, a), (other_name, b) in pairs)
+    elif kind == "list":
+        steps = (_sign(a, b) for a, b in zip(one, other, strict=False))
+    else:
+        return 0 if one is None else _plainly(one, other)
+    return next(filter(None, steps), 0) or _plainly(len(one), len(other))
+
+
+def _typed(one: Any, other: Any) -> int:
+    return _plainly(_RANKS.index(_type(one)), _RANKS.index(_type(other)))
+
+
+def _plainly(one: Any, other: Any) -> int:
+    return (one > other) - (one < other)
 
 
 def _equal(value: Any, wanted: Any) -> bool:
@@ -130,3 +154,7 @@ def _type(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     return "number" if isinstance(value, (int, float)) else type(value).__name__
+
+
+_RANKS = ("NoneType", "number", "str", "dict", "list", "bool")
+"""The types of JSON in MongoDB's order of types."""

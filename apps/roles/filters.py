@@ -35,6 +35,7 @@ AROUND = ("$and", "$or", "$nor")
 ON_FIELDS = (
     "$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists", "$regex", "$all", "$elemMatch", "$size", "$not",
 )  # fmt: skip
+INSTEAD = {"$options": "write them in front of the pattern: (?i) for any case, (?s) for . to match line ends, (?m) for ^ and $ at each line"}
 ORDERED = frozenset({"$gt", "$gte", "$lt", "$lte"})
 
 
@@ -192,7 +193,8 @@ class _Reading:
             if self._full(at):
                 break
             if operator not in ON_FIELDS:
-                self._wrong(here, "operator", f"operator {_short(operator)} is not taken here; {', '.join(ON_FIELDS)} are")
+                others = INSTEAD.get(operator) or f"{', '.join(ON_FIELDS)} are"
+                self._wrong(here, "operator", f"operator {_short(operator)} is not taken here; {others}")
                 continue
             parts.append(_READ[operator](self, place, operand, here, depth))
         return All(tuple(parts))
@@ -252,9 +254,10 @@ class _Reading:
         return self._test(place, "$elemMatch", inner, at, whole=True)
 
     def _size(self, place: _Place, operand: Any, at: str, depth: int) -> Node:
-        if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
+        whole = type(operand) is int or (type(operand) is float and operand.is_integer())
+        if not whole or operand < 0:
             return self._wrong(at, "wrong_type", "must be a whole number, 0 or more")
-        return self._test(place, "$size", operand, at)
+        return self._test(place, "$size", int(operand), at)
 
     def _not(self, place: _Place, operand: Any, at: str, depth: int) -> Node:
         if not isinstance(operand, dict) or not operand:
@@ -291,8 +294,8 @@ class _Reading:
 
 def _ordered(operator: str) -> Callable[..., Node]:
     def read(reading: _Reading, place: _Place, operand: Any, at: str, depth: int) -> Node:
-        if isinstance(operand, (dict, list)):
-            return reading._wrong(at, "wrong_type", f"must be {place.kind.compared}")
+        if isinstance(operand, (dict, list)) and not place.kind.takes_objects:
+            return reading._wrong(at, "wrong_type", f"must be {place.kind.element.described}")
         return reading._test(place, operator, reading._value(place, operand, at), at)
 
     return read

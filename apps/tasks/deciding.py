@@ -14,6 +14,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Conflict, Invalid, Problem
 from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.keys import OPERATOR, ORG_ADMIN
+from apps.roles.services import RolesUnknown
 from apps.tasks import people
 from apps.tasks.batch import facts_of
 from apps.tasks.executor import JobExecutor, back_to_queue
@@ -43,10 +44,10 @@ class NotAvailable(Conflict):
 
 
 def approve(task: Task, who: Principal, *, accepted: bool, reason: str, now: datetime) -> Task:
-    """Let in, or turn away, a task that waits for approval. NotHeld, NotYours, FourEyes, LostRace."""
+    """Let in, or turn away, a task that waits for approval. NotHeld, NotYours, RolesUnknown, FourEyes, LostRace."""
     if task.status != TaskStatus.AWAITING_APPROVAL:
         raise NotHeld(status=task.status, task_id=task.task_id)
-    _check(task, who)
+    Identity(who, now=now).check(task)
     config = OrgConfigProvider().of(task.org_id)
     if accepted and config.four_eyes and people.is_submitter(who, task):
         raise FourEyes(task_id=task.task_id)
@@ -64,7 +65,7 @@ def assign(task: Task, who: Principal, *, subject_id: str, reason: str, now: dat
     """Give the task to this candidate, or, with no `subject_id`, to the one the platform proposes.
 
     For a task that waits for a person's choice, and, by operators, for any that is queued. Limits of the queue do not hold it
-    back. NotUnassigned, NotYours, Invalid (outside the pool), NotAvailable, LostRace.
+    back. NotUnassigned, NotYours, RolesUnknown, Invalid (outside the pool), NotAvailable, LostRace.
     """
     try:
         return _assign(task, who, subject_id, reason, now)
@@ -81,7 +82,7 @@ def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datet
     if was not in (TaskStatus.AWAITING_ASSIGNMENT, TaskStatus.QUEUED):
         raise NotUnassigned(status=task.status, task_id=task.task_id)
     if was is TaskStatus.AWAITING_ASSIGNMENT:
-        _check(task, who)
+        Identity(who, now=now).check(task)
     elif who.role not in (OPERATOR, ORG_ADMIN):
         raise NotYours(task_id=task.task_id)
     proposal = task.people.get("proposal") or {} if was is TaskStatus.AWAITING_ASSIGNMENT else {}
@@ -92,6 +93,8 @@ def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datet
     facts = facts_of(task)
     pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
     pool = pool.narrowed(facts.only) if facts.only else pool
+    if pool.unknown:
+        raise RolesUnknown(pool.unknown)
     candidate = pool.members.get(chosen)
     if candidate is None:
         raise Invalid([Problem(field="subject_id", code="not_a_candidate", message=NOT_A_CANDIDATE)])
@@ -101,7 +104,7 @@ def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datet
     because = f"{who.actor} {'confirmed' if confirmed else 'chose'} {chosen}" + (f": {reason}" if reason else "")
     attempt = task.attempt + 1
     eligible, barred = [c.subject_id for c in pool.eligible[:SHOWN]], dict(list(pool.barred.items())[:SHOWN])
-    seen = {"pool_size": len(pool), "eligible": eligible, "barred": barred}
+    seen = {"roles": pool.source, "pool_size": len(pool), "eligible": eligible, "barred": barred}
     assignment = Assignment(
         id=ids.assignment_id(task.key, attempt), task_key=task.key, org_id=task.org_id, attempt=attempt, head_agent_subject_id=chosen,
         strategy="manual", because=because, at=now,
@@ -123,11 +126,12 @@ def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datet
 
 def verify(task: Task, who: Principal, *, verdict: str, reason: str, now: datetime) -> Task:
     """accept: completed. reject: failed. send_back: another attempt, with the reason as a note to whoever gets it.
-    NotVerifiable, NotYours, LostRace."""
+    NotVerifiable, NotYours, RolesUnknown, FourEyes, LostRace."""
     if task.status != TaskStatus.AWAITING_VERIFICATION:
         raise NotVerifiable(status=task.status, task_id=task.task_id)
-    _check(task, who)
-    if verdict == "accept" and who.subject_id == task.head_agent_subject_id and OrgConfigProvider().of(task.org_id).four_eyes:
+    Identity(who, now=now).check(task)
+    config = OrgConfigProvider().of(task.org_id)
+    if verdict == "accept" and who.subject_id == task.head_agent_subject_id and config.four_eyes:
         raise FourEyes("Whoever did a task may not verify it.", task_id=task.task_id)
     review = {
         "task_id": task.task_id,
@@ -135,7 +139,9 @@ def verify(task: Task, who: Principal, *, verdict: str, reason: str, now: dateti
         "review_data": {"verdict": verdict, "reason": reason, "attempt": task.attempt, "subject_id": task.head_agent_subject_id},
         "ts": clock.iso(now),
     }
-    row = people.decision(task, "verification", verdict, actor=who.actor, because=reason, now=now, review=review)
+    row = people.decision(
+        task, "verification", verdict, actor=who.actor, because=reason, now=now, config_version=config.version, review=review
+    )
     said = f": {reason}" if reason else ""
     if verdict == "send_back":
         # One that is sent back has an attempt more: a person asked for it.
@@ -153,11 +159,6 @@ def verify(task: Task, who: Principal, *, verdict: str, reason: str, now: dateti
     if task.status == TaskStatus.QUEUED:
         hint(task, now)
     return task
-
-
-def _check(task: Task, who: Principal) -> None:
-    if not Identity(who).may_decide(task):
-        raise NotYours(task_id=task.task_id)
 
 
 def _answered() -> dict[str, Any]:

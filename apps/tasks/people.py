@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from apps.core import bulk, clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden
-from apps.orgs.config_store import OrgConfig
+from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.orgs.keys import OPERATOR, ORG_ADMIN
-from apps.roles.directory import RoleDirectory
+from apps.roles.directory import Directory, directory, is_let_go
+from apps.roles.services import RolesUnknown
 from apps.tasks.entries import ExecutionMode
 from apps.tasks.models import Decision, Task
 from apps.tasks.states import AWAITING, TaskStatus
@@ -126,20 +128,28 @@ def lease_seconds(config: OrgConfig) -> float:
 
 
 class Identity:
-    """Whom a principal is, as questions name people. Roles are looked up once each."""
+    """Whom a principal is, as questions name people. Roles are looked up once each, where the org keeps them: in its tables, or
+    at its role services."""
 
-    def __init__(self, principal: Principal) -> None:
-        self.principal = principal
+    def __init__(self, principal: Principal, *, now: datetime) -> None:
+        self.principal, self.now = principal, now
+        self.unknown = ""
+        """Why nobody could say who holds a role that was asked for; then "no" may only mean "not known"."""
         self._holders: dict[tuple[str, str], set[str]] = {}
 
     def may_decide(self, task: Task) -> bool:
         return any(self._is(name, task) for name in task.people.get("of") or [OPERATORS])
 
+    def check(self, task: Task) -> None:
+        """Raises NotYours, or RolesUnknown when the role service would have to say whether it is."""
+        if not self.may_decide(task):
+            raise RolesUnknown(self.unknown) if self.unknown else NotYours(task_id=task.task_id)
+
     def _is(self, name: str, task: Task) -> bool:
         who = self.principal
         if name == OPERATORS:
             return who.role in (OPERATOR, ORG_ADMIN)
-        if not who.subject_id or who.org_id != task.org_id:
+        if not who.subject_id or who.org_id != task.org_id or self._let_go:
             return False
         if name.startswith(ROLE):
             return who.subject_id in self._of_type(name.removeprefix(ROLE), task.job_space_id)
@@ -148,8 +158,19 @@ class Identity:
     def _of_type(self, role_type: str, job_space_id: str) -> set[str]:
         asked = (role_type, job_space_id)
         if asked not in self._holders:
-            self._holders[asked] = {found.subject_id for found in RoleDirectory(self.principal.org_id).candidates(role_type, job_space_id)}
+            found = self._directory.find(role_type, job_space_id, now=self.now)
+            self.unknown = self.unknown or found.unknown
+            self._holders[asked] = {subject.subject_id for subject in found.subjects}
         return self._holders[asked]
+
+    @cached_property
+    def _directory(self) -> Directory:
+        org_id = self.principal.org_id
+        return directory(org_id, OrgConfigProvider().of(org_id))
+
+    @cached_property
+    def _let_go(self) -> bool:
+        return is_let_go(self.principal.org_id, self.principal.subject_id)
 
 
 def is_submitter(principal: Principal, task: Task) -> bool:
@@ -170,7 +191,7 @@ def _bare(subject_id: str, org_id: str) -> str:
 
 
 def decision(
-    task: Task, kind: str, outcome: str, *, actor: str, because: str, now: datetime, config_version: int = 0, id: str = "", **details: Any
+    task: Task, kind: str, outcome: str, *, actor: str, because: str, now: datetime, config_version: int, id: str = "", **details: Any
 ) -> Decision:
     """A row for the move it leads to. `details` say who could have decided."""
     asked = {name: task.people[name] for name in ("of", "escalated", "proposal") if task.people.get(name)}
@@ -200,12 +221,13 @@ def shown(task: Task) -> dict[str, Any] | None:
 
 def expire(*, now: datetime) -> int:
     """End the tasks whose question nobody answered in time; answers how many."""
-    rows = Task.objects.filter(status__in=[status.value for status in AWAITING], decide_by__lte=now)[:LIMIT]
+    rows = list(Task.objects.filter(status__in=[status.value for status in AWAITING], decide_by__lte=now)[:LIMIT])
+    versions = OrgConfigProvider().versions(task.org_id for task in rows)
     moves = []
     for task in rows:
         kind, sentence = UNDECIDED[TaskStatus(task.status)]
         because = f"{sentence} by {clock.iso(task.decide_by)}"
-        row = decision(task, kind, "expired", actor=ACTOR, because=because, now=now)
+        row = decision(task, kind, "expired", actor=ACTOR, because=because, now=now, config_version=versions[task.org_id])
         moves.append(Move(task=task, end=TaskStatus.EXPIRED, reason=because, actor=ACTOR, rows=(row,)))
     return len(TaskStore().move_many(moves, now=now)) if moves else 0
 
@@ -214,13 +236,19 @@ def escalate(*, now: datetime) -> int:
     """Put questions that have waited long enough to more people; answers how many."""
     rows = list(Task.objects.filter(status__in=[status.value for status in AWAITING], escalate_at__lte=now)[:LIMIT])
     TaskStore().complete(rows)
+    versions = OrgConfigProvider().versions(task.org_id for task in rows)
     changes = []
     for task in rows:
         of, then = task.people.get("of") or [OPERATORS], task.people.get("then") or [OPERATORS]
-        widened = {**task.people, "of": list(dict.fromkeys([*of, *then])), "escalated": True}
-        because = f"undecided since {clock.iso(task.updated_at)}; now also for {', '.join(then)}"
+        added = [name for name in dict.fromkeys(then) if name not in of]
+        widened = {**task.people, "of": [*of, *added], "escalated": True}
+        because = f"undecided since {clock.iso(task.updated_at)}; "
+        because += f"now also for {', '.join(added)}" if added else "there is nobody else to ask"
         # The same move escalates once: its id names the row.
-        row = decision(task, "escalation", "widened", actor=ACTOR, because=because, now=now, id=f"{task.last_transition_id}:up", then=then)
+        row = decision(
+            task, "escalation", "widened" if added else "nobody_else", actor=ACTOR, because=because, now=now,
+            config_version=versions[task.org_id], id=f"{task.last_transition_id}:up", then=then,
+        )  # fmt: skip
         guards = {"status": task.status, "attempt": task.attempt, "last_transition_id": task.last_transition_id}
         changes.append(bulk.Change(pk=task.key, guards=guards, fields={"people": widened, "escalate_at": None}, rows=(row,)))
     if not changes:

@@ -370,28 +370,28 @@ EVENTS: dict[str, Any] = {
 }
 
 
-def _steering(operation_id: str, summary: str) -> dict[str, Any]:
+def _steering(operation_id: str, summary: str, *more: int) -> dict[str, Any]:
     return {
         "tags": TAGS,
         "operation_id": operation_id,
         "summary": summary,
         "request": REASON,
-        "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404, 409, 422)},
+        "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404, 409, 422, *more)},
     }
 
 
 CANCEL = _steering("cancel_task", "End a task, whatever it is doing")
-APPROVE = _steering("approve_task", "Let a task in that waits for a person: one of those it names, else operators")
-REJECT = _steering("reject_task", "Turn away a task that waits for a person: one of those it names, else operators")
+APPROVE = _steering("approve_task", "Let a task in that waits for a person: one of those it names, else operators", 403, 503)
+REJECT = _steering("reject_task", "Turn away a task that waits for a person: one of those it names, else operators", 403, 503)
 
 
 ASSIGN = {
-    **_steering("assign_task", "Choose the head agent of a task that waits for that, or is queued"),
+    **_steering("assign_task", "Choose the head agent of a task that waits for that, or is queued", 403, 503),
     "description": "Without `subject_id`: the one the platform proposes (mode hybrid). The subject must be in the candidate pool.",
     "request": {"application/json": _object({"subject_id": _string(), "reason": _string()}, additionalProperties=False)},
 }
 VERIFY = {
-    **_steering("verify_task", "Decide about a result that waits for its verifier"),
+    **_steering("verify_task", "Decide about a result that waits for its verifier", 403, 503),
     "description": "accept: completed. reject: failed. send_back: another attempt; its agent gets the reason as a note.",
     "request": {
         "application/json": _object(

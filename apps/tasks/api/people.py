@@ -30,7 +30,7 @@ class Deciding(TaskView):
 
     def asked(self, task_id: str) -> Task:
         task = self.task(task_id)
-        if self.request.user.role == AGENT and not Identity(self.request.user).may_decide(task):
+        if self.request.user.role == AGENT and not Identity(self.request.user, now=clock.now()).may_decide(task):
             raise Missing()
         return task
 

@@ -8,6 +8,7 @@ import pytest
 
 from apps.core import clock
 from apps.messaging.envelope import AgentReport, ReportKind
+from apps.orgs.config_store import OrgConfigProvider
 from apps.roles.models import Role, SubjectRole
 from apps.tasks import people, steering
 from apps.tasks.executor import JobExecutor
@@ -69,7 +70,7 @@ def test_without_named_approvers_operators_decide_and_it_is_on_the_record(house)
     assert operator.post("/api/v1/tasks/t1/approve", {"reason": "looks fine"}).json()["status"] == "queued"
     (made,) = Decision.objects.filter(task_key="acme/t1")
     assert (made.kind, made.outcome, made.because, made.details["of"]) == ("approval", "approved", "looks fine", ["@operators"])
-    assert made.actor.startswith("olga (key ") and made.config_version >= 0
+    assert made.actor.startswith("olga (key ")
     told = [item for item in operator.get("/api/v1/tasks/t1/events").json()["items"] if item["kind"] == "decision"]
     assert [(item["decided"], item["outcome"]) for item in told] == [("approval", "approved")]
     assert operator.post("/api/v1/tasks/t1/approve").json()["code"] == "not_awaiting_approval"
@@ -163,6 +164,23 @@ def test_terms_that_make_no_sense_leave_the_task_to_the_operators(house, answer)
     key_of("sam").post("/api/v1/tasks", make_entry(task_id="t1", task_op_convertor_dsl_id="approval/odd"))
     assert (row().status, row().people["of"]) == ("awaiting_approval", ["@operators"])
     assert "gave no verdict" in row().reason
+
+
+def test_when_it_escalates_to_those_who_may_decide_already_the_record_says_that_there_is_nobody_else(house):
+    held(up=60)
+    assert people.escalate(now=row().created_at + timedelta(seconds=60)) == 1
+    ((outcome, because),) = decided("escalation")
+    assert (outcome, because.endswith("there is nobody else to ask")) == ("nobody_else", True)
+    assert (row().people["of"], row().people["escalated"]) == (["@operators"], True)
+
+
+def test_who_is_let_go_decides_nothing_any_more(house):
+    make_agent("acme", "ann", role_id="leads", role_type="LEAD", subject_type="human", is_active=False)
+    for name, who in (("t1", "ann"), ("t2", "role:LEAD")):
+        held(name, approvers=[who])
+        assert key_of("ann").post(f"/api/v1/tasks/{name}/approve").json()["code"] == "not_yours"
+    assert key_of("ann").get("/api/v1/inbox").json()["code"] == "let_go"
+    assert key_of("ann").post("/api/v1/inbox/t1/start").status_code == 403
 
 
 # ---- the choice of a head agent ---------------------------------------------------------------------------
@@ -316,6 +334,27 @@ def test_a_result_nobody_verifies_escalates_and_expires(house, nats):
     assert post(key_of("olga", "operator"), "verify", "t1", verdict="accept") == 200
     Sweeper().sweep(now=clock.now() + timedelta(seconds=121))
     assert (row("t1").status, row("t2").status, decided("verification", "t2")[-1][0]) == ("completed", "expired", "expired")
+
+
+def test_each_decision_says_which_version_of_the_configuration_it_was_made_with(house, nats):
+    configure(approval_expiry_s=60, approval_escalation_s=30)
+    olga = key_of("olga", "operator")
+    for name in ("approved", "expired"):
+        held(name)
+    assert post(olga, "approve", "approved") == 200
+    assert olga.post("/api/v1/tasks/approved/priority", {"priority": 9}).status_code == 200
+    to_verify("verified")
+    assert post(key_of("vera"), "verify", "verified", verdict="accept") == 200
+    submitted("chosen", mode="hybrid")
+    run()
+    assert post(olga, "assign", "chosen") == 200
+    assert people.escalate(now=clock.now() + timedelta(seconds=31)) == people.expire(now=clock.now() + timedelta(seconds=61)) == 1
+    version = OrgConfigProvider().of("acme").version
+    made = set(Decision.objects.values_list("kind", "outcome", "config_version"))
+    assert version > 0 and made == {
+        ("approval", "approved", version), ("priority_change", "by_hand", version), ("verification", "accept", version),
+        ("manual_assignment", "confirmed", version), ("escalation", "nobody_else", version), ("approval", "expired", version),
+    }  # fmt: skip
 
 
 # ---- who may (S3, S2) -------------------------------------------------------------------------------------
