@@ -7,14 +7,14 @@ as sentences. The little script only refreshes the list and moves between cards 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views import View
@@ -61,7 +61,7 @@ class PersonView(View):
         who = person_of(request.user)
         if who is None:
             return render(request, "people/unlinked.html", status=403)
-        self.who, self.inbox = who, Inbox(who)
+        self.who, self.inbox = who, Inbox(who, now=clock.now())
         try:
             response = super().dispatch(request, *args, **kwargs)
         except Missing:
@@ -90,40 +90,54 @@ class Home(PersonView):
         )  # fmt: skip
 
 
-class OneTask(PersonView):
-    def get(self, request: HttpRequest, task_id: str) -> HttpResponse:
-        task = self.inbox.task(task_id)
+class TaskView(PersonView):
+    def one(self, task: Task, status: int = 200, *, act: str = "", typed: Mapping[str, Any] | None = None) -> HttpResponse:
+        """The page of a task; after something was refused, with what was typed for that act."""
         mine = task.held_by_person and task.head_agent_subject_id == self.who.subject_id
         asked = self.inbox.asks_me(task)
         entry = dict(task.entry)
         payload = entry.get("task_job_submission_data") or entry.get("sub_task_job_submission_data") or {}
+        typed = typed or {}
+        proposal = (task.people.get("proposal") or {}) if task.status == TaskStatus.AWAITING_ASSIGNMENT else {}
+        chosen = typed.get("subject_id") or proposal.get("subject_id", "")
+        choosing = asked and task.status == TaskStatus.AWAITING_ASSIGNMENT
         return self.page(
-            "people/task.html", task=task, brief=shapes.full(task), asked=asked, mine=mine, said=task.status.replace("_", " "),
+            "people/task.html", status, task=task, asked=asked, mine=mine, said=task.status.replace("_", " "), act=act, typed=typed,
+            parts=_parts(shapes.full(task).get("sub_tasks")),
             payload=pretty(payload), result=pretty(task.result),
             steering=pretty(entry.get("task_streeability_data") or entry.get("sub_task_streeability_data")),
             parent_id=task.parent_key.partition("/")[2], reviews=task.people.get("reviews", ()),
             can_start=mine and task.status == TaskStatus.DISPATCHED, in_hand=mine and task.status in IN_FLIGHT,
             running=mine and task.status == TaskStatus.RUNNING, ended=task.status in TERMINAL,
-            candidates=self._candidates(task) if asked and task.status == TaskStatus.AWAITING_ASSIGNMENT else [],
-            proposal=(task.people.get("proposal") or {}) if task.status == TaskStatus.AWAITING_ASSIGNMENT else {},
+            proposal=proposal, chosen=chosen, choices=self._choices(task, chosen) if choosing else None,
         )  # fmt: skip
 
-    def _candidates(self, task: Task) -> list[dict[str, str]]:
+    def _choices(self, task: Task, chosen: str) -> dict[str, Any]:
+        """Who may be given the task, `chosen` among them when it is a candidate: those who can take it first."""
         config = OrgConfigProvider().of(task.org_id)
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=clock.now())[task.job_space_id]
         facts = facts_of(task)
         pool = pool.narrowed(facts.only) if facts.only else pool
         found = []
-        for name, candidate in list(pool.members.items())[:CHOICES_MAX]:
+        for name, candidate in pool.members.items():
             why = pool.barred.get(name) or candidate.unfit(facts)
             load = f"{candidate.load} open" + ("" if candidate.free else ", full")
             found.append({"subject_id": name, "why": why, "about": why or load})
-        return sorted(found, key=lambda each: (bool(each["why"]), each["subject_id"]))
+        found.sort(key=lambda each: (each["subject_id"] != chosen, bool(each["why"]), each["subject_id"]))
+        shown = sorted(found[:CHOICES_MAX], key=lambda each: (bool(each["why"]), each["subject_id"]))
+        names = {each["subject_id"] for each in shown}
+        return {"shown": shown, "total": len(found), "has_chosen": chosen in names, "unknown": pool.unknown}
 
 
-class Act(PersonView):
+class OneTask(TaskView):
+    def get(self, request: HttpRequest, task_id: str) -> HttpResponse:
+        return self.one(self.inbox.task(task_id))
+
+
+class Act(TaskView):
     def get(self, request: HttpRequest, task_id: str, act: str) -> HttpResponse:
-        return HttpResponseNotAllowed(["POST"])
+        # Whoever had to sign in again in the middle of a form comes back to its address.
+        return redirect("inbox-task", task_id=task_id)
 
     def post(self, request: HttpRequest, task_id: str, act: str) -> HttpResponse:
         if act not in ACTS:
@@ -136,10 +150,12 @@ class Act(PersonView):
             raise
         except Invalid as error:
             for problem in error.problems:
-                messages.error(request, f"{problem.field.replace('_', ' ') or 'input'} {problem.message}")
-            return redirect("inbox-task", task_id=task_id)
+                messages.error(request, f"{LABELS.get(problem.field, problem.field) or 'Input'} {problem.message}.")
+            return self.one(self.inbox.task(task_id), error.status, act=act, typed=request.POST)
         except PlatformError as error:
             messages.error(request, error.sentence if not error.facts.get("why") else f"{error.sentence} {error.facts['why']}")
+            if error.status >= 500:  # nothing was done, and trying again may help
+                return self.one(self.inbox.task(task_id), error.status, act=act, typed=request.POST)
             return redirect("inbox")
         messages.success(request, f"{task_id}: {done}")
         return redirect("inbox-task" if act in STAYING else "inbox", **({"task_id": task_id} if act in STAYING else {}))
@@ -147,7 +163,8 @@ class Act(PersonView):
     # What the forms hold
 
     def text(self, name: str, *, required: bool = False, most: int = TEXT_LENGTH) -> str:
-        value = self.request.POST.get(name, "").strip()
+        # Browsers send two characters for a line's end and count one.
+        value = self.request.POST.get(name, "").replace("\r\n", "\n").strip()
         if required and not value:
             raise Invalid([Problem(field=name, code="missing", message="is required")])
         if len(value) > most or "\x00" in value:
@@ -212,6 +229,15 @@ ACTS: dict[str, tuple[Callable[[Act, Task, datetime], None], str]] = {
     "fail": (Act.fail, "ended as failed"),
 }
 STAYING = {"start", "progress"}
+LABELS = {"reason": "The reason", "subject_id": "The candidate", "percent": "The percentage", "message": "The note", "result": "The result"}
+
+
+def _parts(sub_tasks: Mapping[str, Any] | None) -> str:
+    """`5: 2 completed, 3 awaiting approval`; empty when there are none."""
+    if not sub_tasks:
+        return ""
+    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sub_tasks["by_status"].items())
+    return f"{sub_tasks['total']}: {counts}"
 
 
 def pretty(value: Any) -> str:

@@ -15,6 +15,7 @@ from apps.agents.presence import PresenceBoard
 from apps.core import clock
 from apps.core import redis as door
 from apps.people.models import Login
+from apps.roles import directory
 from apps.roles.models import Subject
 from apps.tasks import people, steering
 from apps.tasks.executor import JobExecutor
@@ -294,7 +295,46 @@ def test_a_person_does_everything_on_the_pages(ann):
     assert late.status_code == 200 and "no result that waits" in late.text
     assert browser.get("/inbox/tasks/none").status_code == 404
     assert browser.post("/inbox/tasks/t1/explode").status_code == 404
-    assert browser.get("/inbox/tasks/t1/approve").status_code == 405
+    back = browser.get("/inbox/tasks/t1/approve")
+    assert (back.status_code, back["Location"]) == (302, "/inbox/tasks/t1")
+
+
+def test_what_was_typed_is_still_there_when_it_is_refused(ann):
+    browser = signed_in()
+    configure(agent_resolution_strategy="static", static_head_agent_subject_id="ann")
+    submit("t1")
+    run()
+    browser.post("/inbox/tasks/t1/start")
+
+    def refused(act: str, status: int = 422, **form) -> str:
+        response = browser.post(f"/inbox/tasks/t1/{act}", form)
+        assert response.status_code == status
+        return response.text
+
+    page = refused("complete", result="{an hour's <work>", as_json="1")
+    assert "The result is not JSON" in page and ">{an hour&#x27;s &lt;work&gt;</textarea>" in page and 'value="1" checked' in page
+    page = refused("progress", percent="150", message="page 3 of 7")
+    assert 'value="150"' in page and 'value="page 3 of 7"' in page
+    assert '<details class="card" open>' in refused("fail", reason="  ")
+    # What the browser counts as 1,000 characters fits, although it sends two for the end of each line.
+    assert browser.post("/inbox/tasks/t1/fail", {"reason": "a line\r\n" * 142 + "!" * 6}).status_code == 302
+    assert row().reason.count("\r") == 0 and row().status == "failed"
+
+
+def test_a_proposal_is_what_the_page_offers_first_however_many_candidates_there_are(ann, monkeypatch):
+    monkeypatch.setattr("apps.people.views.CHOICES_MAX", 2)
+    configure(agent_resolution_strategy="static", static_head_agent_subject_id="zoe", approval_approver_role_type="SCOUTING")
+    for name in ("bea", "cy", "zoe"):
+        make_agent("acme", name, subject_type="human")
+    submit("t1", task_execution_mode="hybrid")
+    run()
+    browser = signed_in()
+    page = browser.get("/inbox/tasks/t1").text
+    assert re.findall(r'<option value="(\w*)"', page) == ["ann", "zoe"] and '"zoe" selected' in page and "the first 2 of 4" in page
+    Subject.objects.filter(subject_id="zoe").update(is_active=False)
+    directory.changed("acme")
+    page = browser.get("/inbox/tasks/t1").text
+    assert re.findall(r'<option value="(\w*)"', page) == ["", "ann", "bea"] and "selected" not in page
 
 
 def test_the_pages_are_safe_to_look_at(ann):
