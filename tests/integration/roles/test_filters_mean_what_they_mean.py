@@ -69,10 +69,10 @@ def operators(operand, ordered, wholes):
         within = st.dictionaries(st.sampled_from(["a", "b", "a.b"]), inner | scalars, min_size=1, max_size=2)
         return inner.map(lambda x: {"$not": x}) | inner.map(lambda x: {"$elemMatch": x}) | within.map(lambda x: {"$elemMatch": x})
 
-    return st.recursive(plain, around, max_leaves=3) if ordered is scalars else plain
+    return st.recursive(plain, around, max_leaves=3) if ordered is values else plain
 
 
-free = operators(values, scalars, scalars.filter(lambda value: value is not None))
+free = operators(values, values, scalars.filter(lambda value: value is not None))
 texts = operators(words | st.none(), words | st.none(), words)
 paths = st.sampled_from(["metadata", "metadata.a", "metadata.b", "metadata.a.b", "metadata.b.a.c"])
 on_fields = (
@@ -135,7 +135,47 @@ def holds(filter, metadata) -> bool:
         ({"metadata.a": 1}, {"a": 1.0}, True),
         ({"metadata.a": {"$gt": False}}, {"a": True}, True),
         ({"metadata.a": {"$gt": "B"}}, {"a": "a"}, True),
+        ({"metadata.a": {"$not": {"$regex": "^x"}}}, {"a": 5}, True),
+        ({"metadata.a": {"$not": {"$regex": "^x"}}}, {}, True),
+        ({"metadata.a": {"$not": {"$regex": "^x"}}}, {"a": ["y", "xa"]}, False),
+        ({"metadata.a": {"$regex": "(?i)^X"}}, {"a": ["y", "xa"]}, True),
+        ({"metadata.a": {"$regex": "x"}}, {"a": [["xa"]]}, False),
+        ({"metadata.a": {"$in": [None, 1]}}, {}, True),
+        ({"metadata.a": {"$in": [None, 1]}}, {"a": [2, None]}, True),
+        ({"metadata.a.b": {"$in": [None]}}, {"a": []}, False),
+        ({"metadata.a": {"$in": [[1]]}}, {"a": [1]}, True),
+        # lists and objects in order: place by place, types before values, the longer after its beginning
+        ({"metadata.a": {"$gt": [1, 2]}}, {"a": [1, 3]}, True),
+        ({"metadata.a": {"$gt": [1, 2]}}, {"a": [1]}, False),
+        ({"metadata.a": {"$gt": [1]}}, {"a": ["x"]}, True),
+        ({"metadata.a": {"$lt": [True]}}, {"a": [{"b": 1}]}, True),
+        ({"metadata.a": {"$gt": [1]}}, {"a": 2}, False),
+        ({"metadata.a": {"$gte": {"b": 1}}}, {"a": {"b": 1, "c": 0}}, True),
+        ({"metadata.a": {"$gt": {"b": 1}}}, {"a": {"a": 2}}, False),
+        ({"metadata.a": {"$gt": {"b": 1}}}, {"a": {"a": "x"}}, True),
         # lists: any element, and the whole
+        ({"metadata.a": {"$ne": 1}}, {"a": [1, 2]}, False),
+        ({"metadata.a": {"$ne": [1]}}, {"a": [[1], 2]}, False),
+        ({"metadata.a": {"$ne": [1]}}, {"a": [1, 2]}, True),
+        ({"metadata.a": {"$nin": [3]}}, {"a": [1, 2]}, True),
+        ({"metadata.a": {"$elemMatch": {"$eq": 1}}}, {"a": 1}, False),
+        ({"metadata.a": {"$elemMatch": {"$eq": 1}}}, {"a": [[1]]}, False),
+        ({"metadata.a": {"$elemMatch": {"$ne": 1}}}, {"a": [1, 2]}, True),
+        ({"metadata.a": {"$elemMatch": {"$ne": 1}}}, {"a": [1]}, False),
+        ({"metadata.a": {"$elemMatch": {"$elemMatch": {"$gt": 2}}}}, {"a": [[1], [3]]}, True),
+        ({"metadata.a": {"$elemMatch": {"$or": [{"b": 1}, {"c": 1}]}}}, {"a": [{"c": 1}]}, True),
+        ({"metadata.a": {"$not": {"$elemMatch": {"b": 1}}}}, {"a": [{"b": 1}, {"b": 2}]}, False),
+        ({"metadata.a.b.c": 1}, {"a": [{"b": [{"c": 1}]}]}, True),
+        ({"metadata.a.b": [1, 2]}, {"a": [{"b": [1, 2]}]}, True),
+        ({"metadata.a.b": {"$size": 2}}, {"a": [{"b": [1]}, {"b": [1, 2]}]}, True),
+        ({"metadata.a.b": 1}, {"a": [[{"b": 1}]]}, False),
+        ({"metadata.a.b": {"$exists": False}}, {"a": [[{"b": 1}]]}, True),
+        ({"metadata.a.b": {"$exists": False}}, {"a": [{"b": 1}, {"c": 1}]}, False),
+        ({"metadata.a.b": {"$exists": False}}, {"a": []}, True),
+        ({"metadata.a.b": {"$ne": 1}}, {"a": [{"b": 1}, {"b": 2}]}, False),
+        ({"metadata.a": {"$size": 2.0}}, {"a": [1, 2]}, True),
+        ({"metadata.a": {"$size": 0}}, {}, False),
+        ({"metadata.a": {"$size": 1}}, {"a": {"0": 1}}, False),
         ({"metadata.a": {"$gt": 2, "$lt": 2}}, {"a": [1, 3]}, True),
         ({"metadata.a": {"$elemMatch": {"$gt": 2, "$lt": 2}}}, {"a": [1, 3]}, False),
         ({"metadata.a": [1, 2]}, {"a": [1, 2]}, True),

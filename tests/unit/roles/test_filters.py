@@ -90,13 +90,20 @@ def test_only_listed_fields_can_be_named(name):
         ({"role_id": {"$not": "a"}}, "role_id.$not"), ({"role_id": {"$not": {}}}, "role_id.$not"),
         ({"group_ids": {"$size": -1}}, "group_ids.$size"), ({"group_ids": {"$size": True}}, "group_ids.$size"),
         ({"group_ids": {"$size": 1.5}}, "group_ids.$size"), ({"group_ids": {"$all": "a"}}, "group_ids.$all"),
-        ({"group_ids": {"$elemMatch": []}}, "group_ids.$elemMatch"), ({"metadata.a": {"$lt": {}}}, "metadata.a.$lt"),
+        ({"group_ids": {"$elemMatch": []}}, "group_ids.$elemMatch"), ({"role_id": {"$lt": {}}}, "role_id.$lt"),
         ({"$and": {}}, "$and"), ({"$or": []}, "$or"), ({"$nor": []}, "$nor"), ({"$or": "x"}, "$or"), ({"$or": [[]]}, "$or.0"),
         ({"$and": [{}, None]}, "$and.1"),
     ],
 )  # fmt: skip
 def test_wrong_shapes_are_named(filter, where):
     assert problems(filter) in ([(where, "wrong_type")], [(where, "operator")])
+
+
+def test_whoever_wants_options_of_a_pattern_is_told_where_they_go():
+    with pytest.raises(BadFilter) as caught:
+        read({"role_id": {"$regex": "a", "$options": "i"}}, FIELDS)
+    (problem,) = caught.value.problems
+    assert problem.field == "role_id.$options" and "(?i)" in problem.message
 
 
 def test_an_element_of_words_has_no_fields():
