@@ -35,7 +35,7 @@ AROUND = ("$and", "$or", "$nor")
 ON_FIELDS = (
     "$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists", "$regex", "$all", "$elemMatch", "$size", "$not",
 )  # fmt: skip
-INSTEAD = {"$options": "write them in front of the pattern: (?i) for any case, (?s) for . to match line ends, (?m) for ^ and $ at each line"}
+INSTEAD = {"$options": "write them in front of the pattern: (?i) any case, (?s) . matches line ends, (?m) ^ and $ match at each line"}
 ORDERED = frozenset({"$gt", "$gte", "$lt", "$lte"})
 
 

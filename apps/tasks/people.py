@@ -100,7 +100,7 @@ def ask_for_agent(task: Task, config: OrgConfig, *, now: datetime, proposal: Map
 
 def ask_verifier(task: Task, verifier: str, config: OrgConfig, now: datetime) -> dict[str, Any]:
     return ask(
-        "verification", task.people, of=[_bare(verifier, task.org_id)], then=_role(config.escalation_role_type),
+        "verification", task.people, of=[bare(verifier, task.org_id)], then=_role(config.escalation_role_type),
         escalate_after_s=config.verification_escalation_s, expires_in_s=config.verification_expiry_s, now=now,
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ class Identity:
             return False
         if name.startswith(ROLE):
             return who.subject_id in self._of_type(name.removeprefix(ROLE), task.job_space_id)
-        return _bare(name, task.org_id) == who.subject_id
+        return bare(name, task.org_id) == bare(who.subject_id, task.org_id)
 
     def _of_type(self, role_type: str, job_space_id: str) -> set[str]:
         asked = (role_type, job_space_id)
@@ -176,13 +176,14 @@ class Identity:
 def is_submitter(principal: Principal, task: Task) -> bool:
     """The one it is submitted for, or the one who sent it: an entry may name anybody as its submitter."""
     sent_by = task.people.get("submitted_by") or {}
+    theirs = {bare(name, task.org_id) for name in (sent_by.get("subject_id") or "", task.submitter_subject_id)}
     return bool(
-        (principal.subject_id and principal.subject_id in (sent_by.get("subject_id"), _bare(task.submitter_subject_id, task.org_id)))
+        (principal.subject_id and bare(principal.subject_id, task.org_id) in theirs)
         or (principal.key_id and (principal.key_id == sent_by.get("key_id") or principal.submitter == task.submitter_subject_id))
     )
 
 
-def _bare(subject_id: str, org_id: str) -> str:
+def bare(subject_id: str, org_id: str) -> str:
     """`acme:ann` and `ann` are the same in acme."""
     return subject_id.removeprefix(f"{org_id}:")
 

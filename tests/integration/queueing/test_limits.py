@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from apps.agents.holds import Holds
+from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks.loader import TaskLoader
 from apps.tasks.models import Decision, Task
 from apps.tasks.queue import CLAIM_SECONDS, PriorityQueue, item_of
@@ -193,6 +194,7 @@ def test_claimers_at_once_never_exceed_a_key(yard):
 
 def test_cancel_newest_turns_the_new_one_away_and_says_why(yard):
     yard.org()
+    OrgConfigProvider().set("acme", "max_attempts", 4, by="tests", now=NOON)
     yard.put("a1", key="=a", mode="cancel_newest")
     yard.dispatch()
     yard.put("a2", "a3", key="=a", mode="cancel_newest")
@@ -201,6 +203,7 @@ def test_cancel_newest_turns_the_new_one_away_and_says_why(yard):
     assert "taken by a1" in Task.objects.get(pk="acme/a2").reason
     told = Decision.objects.get(task_key="acme/a2", kind="concurrency")
     assert told.outcome == "cancelled" and told.details["mode"] == "cancel_newest" and told.details["there"] == ["a1"]
+    assert told.config_version == OrgConfigProvider().of("acme").version > 0
     yard.end("a1")
     yard.put("a4", key="=a", mode="cancel_newest")
     yard.dispatch()

@@ -8,12 +8,14 @@ import pytest
 
 from apps.core import clock
 from apps.core.auth import Principal
+from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks.models import DeadLetter, Decision, Task
 from apps.tasks.operating import dead_letters
 from apps.tasks.operating.dead_letters import Retry, merged, retry_id
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 from tests.factories import NOON, make_entry, task_row
+from tests.integration.tasks_api.conftest import configure
 from tests.threads import at_once
 
 pytestmark = pytest.mark.store
@@ -124,6 +126,7 @@ def test_a_bad_query_is_400(five, submitter, query):
 
 
 def test_requeueing_makes_a_new_task_and_the_old_one_stays(acme, operator, submitter):
+    configure(max_attempts=5)
     ended("t1", attempt=3, excluded_agents={"ada": "failed"})
     response = operator.post(f"{PATH}/t1/requeue", {"reason": "the disk is larger now"})
     task = response.json()
@@ -134,6 +137,7 @@ def test_requeueing_makes_a_new_task_and_the_old_one_stays(acme, operator, submi
     assert listed(submitter) == [] and listed(submitter, "state=requeued") == ["t1"]
     decision = Decision.objects.get(task_key="acme/t1")
     assert (decision.kind, decision.outcome, decision.because) == ("dead_letter", "requeued", "the disk is larger now")
+    assert decision.config_version == OrgConfigProvider().of("acme").version > 0
     assert decision.details == {"reason_kind": "max_attempts", "retried_as": "t1~2"} and "key" in decision.actor
     again = operator.post(f"{PATH}/t1/requeue", {})
     assert (again.status_code, again.json()["code"], again.json()["retried_as"]) == (409, "already_settled", "t1~2")

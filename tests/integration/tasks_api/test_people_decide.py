@@ -88,6 +88,17 @@ def test_only_those_named_decide(house, approvers):
     assert (row().status, row().reason, decided("approval")) == ("rejected", "too dear", [("rejected", "too dear")])
 
 
+@pytest.mark.parametrize("own", ["ann", "acme:ann"])
+@pytest.mark.parametrize("named", ["ann", "acme:ann"])
+def test_with_the_org_in_front_of_it_a_subject_is_the_same(house, own, named):
+    configure(four_eyes=True)
+    held(approvers=[named])
+    assert post(key_of(own), "approve") == 200
+    entry = make_entry(task_id="t2", submitter_subject_id="acme:ann", task_job_submission_data={"approvers": [named]})
+    assert key_of("sam").post("/api/v1/tasks", entry).status_code == 201
+    assert key_of(own).post("/api/v1/tasks/t2/approve").json()["code"] == "four_eyes"
+
+
 def test_the_role_of_the_org_approves_when_the_policy_names_nobody(house):
     configure(approval_approver_role_type="LEAD")
     make_agent("acme", "ann", role_id="leads", role_type="LEAD", subject_type="human")
