@@ -36,6 +36,25 @@ def test_without_waiting_the_answer_is_queued_and_the_task_goes_on(org):
     assert org.api.ended(entry["task_id"])["status"] == "completed"
 
 
+def test_a_task_and_its_sub_task_are_entries_of_the_store_and_the_parent_shows_how_far_its_part_is(org):
+    parent = org.entry(task_execution_mode="manual")
+    org.api.submit(parent, wait=0)
+    part = {
+        "sub_task_id": f"{parent['task_id']}-part", "task_id": parent["task_id"], "sub_task_goal": "one two", "sub_task_intent": "of it",
+        "sub_task_priority_value": 1, "parent_subject_ids": ["ada"], "assigned_subject_ids": ["bo"],
+    }  # fmt: skip
+    answer = org.api.post("/internal/process-task", {"type": "sub_task", "data": part})
+    assert (answer.status, answer.json["subject_id"]) == (200, "bo")
+    assert org.api.ended(part["sub_task_id"])["result"]["words"] == 2
+    rows = org.tasks()
+    lies = rows[part["sub_task_id"]]
+    assert (lies["kind"], lies["parent_key"], lies["status"]) == ("sub_task", f"{org.org_id}/{parent['task_id']}", "completed")
+    assert lies["entry"]["sub_task_goal"] == "one two" and rows[parent["task_id"]]["entry"]["task_goal"] == parent["task_goal"]
+    shown = org.api.task(parent["task_id"])
+    assert shown["sub_tasks"] == {"total": 1, "by_status": {"completed": 1}, "progress": 100.0}
+    assert (shown["status"], shown["progress"]) == ("awaiting_approval", 100.0)
+
+
 def test_bulk_lines_get_a_verdict_each_and_all_are_done(make_org, stack):
     org = make_org(agents={"ada": {}, "bo": {}})
     org.start("ada", "bo")

@@ -42,19 +42,24 @@ def select(task, candidates):
 # What was written in the last moments may still be on its way into Redis: the loader looks when that is over.
 LOAD = "from apps.core import clock; from apps.tasks.loader import SETTLING, TaskLoader; TaskLoader().reconcile(now=clock.now() + SETTLING)"
 SCRIPTS = {
-    "approval": ("spec/approve", APPROVE),
-    "priority": ("spec/rank", RANK),
-    "auction_input": ("spec/auction", AUCTION),
-    "plan_retrieve": ("spec/plan", PLAN),
+    "spec/approve": ("approval", APPROVE),
+    "spec/rank": ("priority", RANK),
+    "spec/auction": ("auction_input", AUCTION),
+    "spec/plan": ("plan_retrieve", PLAN),
+    # What a task names instead of its org's: each decides the other way.
+    "own/approve": ("approval", 'def approve(task):\n    return {"accepted": True, "reason": "its own says so"}'),
+    "own/rank": ("priority", 'def prioritize(task):\n    return {"priority": -7}'),
+    "own/auction": ("auction_input", AUCTION.replace("9.0", "1.0")),
+    "own/plan": ("plan_retrieve", PLAN.replace("[-1]", "[0]")),
 }
 
 
 @pytest.fixture(scope="module")
 def org(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Org]:
-    """An org with its four scripts and two agents at work."""
+    """An org with its scripts and two agents at work."""
     with Org(stack, tmp_path_factory.mktemp("spec"), agents={"ada": {}, "bo": {}}, retry_backoff_s=0.2) as found:
         ann = found.as_("ann")
-        for hook, (script_id, source) in SCRIPTS.items():
+        for script_id, (hook, source) in SCRIPTS.items():
             body = {"script_id": script_id, "hook": hook, "source": source, "activate": True}
             assert ann.post("/api/v1/policies", body).status == 201
         found.start("ada", "bo")
@@ -223,10 +228,11 @@ def test_dsl_job_initiation_approval(org):
     assert run["output"]["accepted"] is False and run["output"]["intent"] == "why not"
     configure(org, approval_dsl_id="spec/approve")
     assert org.api.submit(org.entry(task_goal="forbidden")).status == 422
+    assert org.api.submit(org.entry(task_goal="forbidden", task_op_convertor_dsl_id="own/approve"), wait=0).status == 202
 
 
 def test_dsl_task_priority_assigner(org):
-    """Before enqueueing; `{priority}`; task_behavior_dsl_map["priority_assigner_dsl_id"] or org config."""
+    """Before enqueueing; task or sub-task fields; `{priority}`; task_behavior_dsl_map["priority_assigner_dsl_id"] or org config."""
     own = org.entry(task_goal="urgent", task_behavior_dsl_map={"priority_assigner_dsl_id": "spec/rank"})
     org.api.submit(own)
     assert org.api.task(own["task_id"])["priority"] == 900
@@ -235,6 +241,18 @@ def test_dsl_task_priority_assigner(org):
     org.api.submit(by_org)
     assert org.api.task(by_org["task_id"])["priority"] == 900
     assert [run["hook"] for run in explained(org, by_org["task_id"], "policy")] == ["approval", "priority"]
+    over_org = org.entry(task_goal="urgent", task_behavior_dsl_map={"priority_assigner_dsl_id": "own/rank"}, task_execution_mode="manual")
+    org.api.submit(over_org, wait=0)
+    assert org.api.task(over_org["task_id"])["priority"] == -7
+    part = {
+        "sub_task_id": f"{over_org['task_id']}-part", "task_id": over_org["task_id"], "sub_task_goal": "urgent too",
+        "sub_task_intent": "of it", "sub_task_priority_value": 1, "parent_subject_ids": ["ada"],
+    }  # fmt: skip
+    org.api.post("/internal/process-task?wait=0", {"type": "sub_task", "data": part})
+    assert org.api.task(part["sub_task_id"])["priority"] == 900
+    (run,) = [run for run in explained(org, part["sub_task_id"], "policy") if run["hook"] == "priority"]
+    asked = run["input"]["task"]
+    assert (asked["goal"], asked["parent_task_id"], asked["priority"]) == ("urgent too", over_org["task_id"], 1)
 
 
 def test_dsl_auction_input_generator(org):
@@ -249,6 +267,8 @@ def test_dsl_auction_input_generator(org):
     assert [(bid["agent"], bid["price"], bid["place"]) for bid in auction["bids"]] == [("bo", 2.0, 1), ("ada", 9.0, 2)]
     configure(org, auction_input_dsl_id="spec/auction")
     assert org.api.submit(org.entry(), wait=20).json["subject_id"] == "bo"
+    over_org = org.entry(task_behavior_dsl_map={"auction_input_dsl_id": "own/auction"})
+    assert org.api.submit(over_org, wait=20).json["subject_id"] == "ada"
 
 
 def test_dsl_plan_retrieve(org):
@@ -261,6 +281,7 @@ def test_dsl_plan_retrieve(org):
     assert run["output"] == {"head_agent_subject_id": "bo"}
     configure(org, plan_retrieve_dsl_id="spec/plan")
     assert org.api.submit(org.entry()).json["subject_id"] == "bo"
+    assert org.api.submit(org.entry(task_behavior_dsl_map={"plan_retrieve_dsl_id": "own/plan"})).json["subject_id"] == "ada"
 
 
 # ---- the endpoints ----
