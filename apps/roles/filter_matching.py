@@ -156,5 +156,5 @@ def _type(value: Any) -> str:
     return "number" if isinstance(value, (int, float)) else type(value).__name__
 
 
-_RANKS = ("NoneType", "number", "str", "dict", "list", "bool")
-"""The types of JSON in MongoDB's order of types."""
+_RANKS = ("NoneType", "number", "str", "dict", "list", "bool", "datetime")
+"""The types of values in MongoDB's order of types."""
