@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from apps.core.sign_in import limited
@@ -35,3 +36,5 @@ urlpatterns = [
 if settings.EXAMPLES:
     urlpatterns.append(path("examples/", include("examples.jobs.urls")))
 urlpatterns += [path("", include(module)) for module in settings.EXTRA_URLS]
+# The last, so that a page of your own may stand there.
+urlpatterns.append(path("", RedirectView.as_view(pattern_name="docs", http_method_names=["get", "head"]), name="front"))

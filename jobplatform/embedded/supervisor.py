@@ -212,11 +212,15 @@ class Supervisor:
         now = time.monotonic()
         until = {child.name: min(child.tell_to_stop(now=now) + child.spec.stop_seconds, deadline) for child in stage}
         while left := [child for child in stage if child.alive]:
-            for child in left:
-                if time.monotonic() >= until[child.name] or self._stop_signals > 1:
-                    self._say(f"{child.name} did not stop in time: it is killed")
-                    child.end_group()
-                    until[child.name] = float("inf")
+            at_once = self._stop_signals > 1
+            due = [child for child in left if until[child.name] < float("inf") and (at_once or time.monotonic() >= until[child.name])]
+            for child in due:
+                until[child.name] = float("inf")
+                child.end_group()
+            if due and at_once:
+                self._say(f"killed, as it was asked for twice: {', '.join(child.name for child in due)}")
+            elif due:
+                self._say(*(f"{child.name} did not stop in time: it is killed" for child in due))
             self._wait(_PROBE_SECONDS)
             for child in left:
                 if child.process.poll() is not None:

@@ -13,24 +13,31 @@ DEFAULT_DATA = BASE_DIR / "var"
 
 
 def lines(plan: Plan) -> list[str]:
-    """For people. Servers of their own are left out, as are parts that do not run: an outside URL may hold a password."""
+    """For people. What does not run is left out, and so are servers of their own: such a URL may hold a password."""
     urls = plan.urls()
-    shown = [
-        ("web", urls.get("web"), ""),
-        ("admin", urls.get("admin"), f"an account for it: {_manage(plan.place.data)} createsuperuser"),
-        ("API", urls.get("docs"), f"a key for it: {_manage(plan.place.data)} create_api_key --org acme --create-org --role org_admin"),
-        ("Flower", urls.get("flower"), "Celery's workers"),
-        ("agents", urls.get("nats") if plan.has("nats") else None, "where they connect (NATS)"),
-        ("data", str(plan.place.data), "its log/ has a file for each process; Ctrl-C stops them all"),
-    ]
-    shown = [(name, where, more) for name, where, more in shown if where]
-    width = max(len(where) for _, where, _ in shown)
-    return ["", *(f"  {name:<6}  {where:<{width}}  {more}".rstrip() for name, where, more in shown), ""]
+    places = {
+        "web": urls.get("web"),
+        "admin": urls.get("admin"),
+        "API": urls.get("docs"),
+        "Flower": urls.get("flower"),
+        "agents": urls.get("nats") if plan.has("nats") else None,
+        "data": f"{plan.place.data} (log/ has a file for each process)",
+    }
+    found = ["", *(f"  {name:<6}  {where}" for name, where in places.items() if where), ""]
+    return [*found, *_to_get_in(plan.place.data), ""] if plan.has("web") else found
 
 
-def _manage(data: Path) -> str:
+def _to_get_in(data: Path) -> list[str]:
     """Commands as they have to be typed beside this `up`: with its Python, in its data directory."""
     python = Path(sys.executable)
-    typed = python.relative_to(BASE_DIR) if python.is_relative_to(BASE_DIR) else python
-    where = "" if data == DEFAULT_DATA else f"JOBPLATFORM_DATA={shlex.quote(str(data))} "
-    return f"{where}{shlex.quote(str(typed))} manage.py"
+    typed = shlex.quote(str(python.relative_to(BASE_DIR) if python.is_relative_to(BASE_DIR) else python))
+    commands = [
+        f"{typed} manage.py create_api_key --org acme --create-org --role org_admin",
+        f"{typed} manage.py createsuperuser",
+    ]
+    if data != DEFAULT_DATA:
+        commands.insert(0, f"export JOBPLATFORM_DATA={shlex.quote(str(data))}")
+    return [
+        "  An org with a key for the API, and an account for the admin, are made in a second terminal:",
+        *(f"    {one}" for one in commands),
+    ]

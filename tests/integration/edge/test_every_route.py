@@ -13,7 +13,7 @@ from tests.factories import bearer, make_key
 
 pytestmark = pytest.mark.django_db
 
-PUBLIC = {"health", "ready", "api/schema", "api/docs"}
+PUBLIC = {"", "health", "ready", "api/schema", "api/docs"}
 METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
 
@@ -33,6 +33,11 @@ ADMIN = [route for route in ROUTES if route.startswith("admin/") and not re.sear
 
 def test_the_walk_finds_the_paths():
     assert {"role-group", "org-config/x/x", "internal/process-task", "api/v1/tasks/bulk"} <= set(API) and len(ADMIN) > 20
+
+
+def test_the_address_alone_leads_to_the_api_docs(client):
+    assert client.get("/").headers["Location"] == "/api/docs"
+    assert client.post("/").status_code == 405
 
 
 @pytest.mark.parametrize("route", API)

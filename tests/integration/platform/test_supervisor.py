@@ -174,6 +174,7 @@ def test_a_second_interrupt_is_an_order(start):
     tiny.process.send_signal(signal.SIGINT)
     tiny.said("web stays")
     assert tiny.end(signal.SIGINT) == 0
+    assert [line.partition("│ ")[2] for line in tiny.lines if "killed" in line] == ["killed, as it was asked for twice: web"]
 
 
 def test_children_do_not_outlive_a_supervisor_that_is_killed(start):
