@@ -8,7 +8,7 @@
 
 makes a route of every HTTP method that the class has, each with the parameters of its method, answers `GET …?job_id=` and
 `DELETE …?job_id=`, and says so in the OpenAPI document. `dependencies=[Depends(…)]` guard them all; whoever they let in is
-`request.state.user`. Needs `pip install 'jobplatform[fastapi]'`, and Django set up (`django.setup()`): jobs are its rows.
+`request.state.user`. Needs `pip install '.[fastapi]'`, and Django set up (`django.setup()`): jobs are its rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
 except ImportError as error:
-    raise ImportError("jobs in FastAPI need its library: pip install 'jobplatform[fastapi]'") from error
+    raise ImportError("jobs in FastAPI need its library: pip install '.[fastapi]'") from error
 
 VERBS = ("get", "post", "put", "patch", "delete")
 

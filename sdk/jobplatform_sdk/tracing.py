@@ -1,4 +1,4 @@
-"""The agent's part of a task's trace, where OpenTelemetry is installed (`pip install jobplatform-sdk[otel]`).
+"""The agent's part of a task's trace, where OpenTelemetry is installed (`pip install './sdk[otel]'`).
 
 A delivery that brings a `traceparent` is handled inside a span `agent.handle` below it, and reports carry that span's
 context back. Spans go wherever the program's tracer provider sends them; when it has none and OTEL_EXPORTER_OTLP_ENDPOINT is

@@ -15,7 +15,7 @@ NAMES = {
     "dramatiq": ("apps.jobs.backends.dramatiq", "DramatiqBackend"),
     "memory": ("apps.jobs.backends.memory", "MemoryBackend"),
 }
-EXTRAS = {"rq": "pip install 'jobplatform[rq]'", "dramatiq": "pip install 'jobplatform[dramatiq]'"}
+EXTRAS = {"rq": "pip install '.[rq]'", "dramatiq": "pip install '.[dramatiq]'"}
 
 _of_objects: dict[int, tuple[Any, JobBackend]] = {}
 _named: dict[str, JobBackend] = {}

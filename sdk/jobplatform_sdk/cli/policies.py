@@ -18,6 +18,7 @@ POLICIES_MORE = """\
 Examples:
   jobctl policies                                             the scripts, and which version answers
   jobctl policies register approval/small small.star --hook approval      (org admins; with small.tests.json beside it)
+  jobctl policies register approval/small small.star --hook approval --activate
   jobctl policies test approval/small
   jobctl policies diff approval/small
   jobctl policies activate approval/small 2                   (org admins; refused when its tests fail)
@@ -39,8 +40,9 @@ HOOKS = ("approval", "priority", "auction_input", "plan_retrieve")
 def policy_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("verb", choices=VERBS, nargs="?", default="list", metavar="VERB", help=f"{', '.join(VERBS)} (default: list)")
     to.add_argument("script_id", metavar="SCRIPT_ID", nargs="?")
-    to.add_argument("what", metavar="FILE|VERSION", nargs="?", help="register: the file; otherwise the version (default: the newest)")
+    to.add_argument("what", metavar="FILE|VERSION", nargs="?", help="register: the file; otherwise the version")
     to.add_argument("--hook", choices=HOOKS, help="with register and list: the question")
+    to.add_argument("--activate", action="store_true", help="with register: it answers from now on, when its tests pass")
     to.add_argument("--tests", type=Path, metavar="FILE", help="with register and test: JSON list of name, input, expect")
 
 
@@ -116,7 +118,8 @@ def _register(options: argparse.Namespace, client: Client, screen: Screen) -> in
     beside = file.with_suffix(".tests.json")
     tests = options.tests or (beside if beside.exists() else None)
     made = client.register_policy(
-        options.script_id, hook=options.hook, source=file.read_text(encoding="utf-8"), tests=_tests(tests) if tests else None
+        options.script_id, hook=options.hook, source=file.read_text(encoding="utf-8"), tests=_tests(tests) if tests else None,
+        activate=options.activate or None,
     )
     if screen.json:
         screen.document(made)

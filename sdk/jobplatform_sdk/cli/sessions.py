@@ -192,7 +192,7 @@ def _yaml(raw: bytes, name: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise ValueError(f"{name} is not JSON; to read YAML: pip install 'jobplatform-sdk[yaml]'") from None
+        raise ValueError(f"{name} is not JSON; to read YAML: pip install PyYAML") from None
     try:
         found = yaml.safe_load(raw)
         orjson.dumps(found)  # dates and the like are no JSON: say so here, by the file's name

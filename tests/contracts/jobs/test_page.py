@@ -33,4 +33,4 @@ def test_the_published_table_is_that_of_the_code():
 
 
 def _cell(text: str, field: str) -> str:
-    return f"`pip install 'jobplatform[{text}]'`" if field == "extra" and text else text or "–"
+    return f"`pip install '.[{text}]'`" if field == "extra" and text else text or "–"
