@@ -13,12 +13,12 @@ from kombu import Queue as KombuQueue
 from jobplatform import env
 from jobplatform.queues import (
     CATCH_UP_EVIDENCE_SECONDS,
-    FORGET_WEBHOOKS_SECONDS,
     JOB_QUEUES,
     QUEUES,
     RECONCILE_SECONDS,
     REORDER_SECONDS,
     RESUME_BACKTESTS_SECONDS,
+    RETENTION_SECONDS,
     SWEEP_SECONDS,
     TELL_REVOKED_SECONDS,
     TEND_AGENTS_SECONDS,
@@ -97,7 +97,7 @@ app.conf.update(
         },
         "reorder": {"task": Work.REORDER, "schedule": REORDER_SECONDS, "options": {"expire_seconds": int(REORDER_SECONDS)}},
         "webhooks": {"task": Work.WEBHOOKS, "schedule": WEBHOOKS_SECONDS, "options": {"expire_seconds": int(WEBHOOKS_SECONDS)}},
-        "forget-webhooks": {"task": Work.FORGET_WEBHOOKS, "schedule": FORGET_WEBHOOKS_SECONDS, "options": {"expire_seconds": 600}},
+        "retention": {"task": Work.RETENTION, "schedule": RETENTION_SECONDS, "options": {"expire_seconds": 600}},
         "backtests": {
             "task": Work.RESUME_BACKTESTS,
             "schedule": RESUME_BACKTESTS_SECONDS,

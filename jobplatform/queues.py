@@ -49,7 +49,6 @@ class Work:
     BULK_ACTIONS = "upkeep.bulk_actions"
     SCHEDULES = "upkeep.schedules"
     WEBHOOKS = "webhooks.drain"
-    FORGET_WEBHOOKS = "webhooks.forget"
     RESUME_BACKTESTS = "upkeep.resume_backtests"
     BACKTEST = "backtests.run"
     TEND_AGENTS = "upkeep.tend_agents"
@@ -62,6 +61,7 @@ class Work:
     RUN_JOB = "jobs.run"
     KILL_JOB = "jobs_kill"
     TEND_JOBS = "upkeep.tend_jobs"
+    RETENTION = "upkeep.retention"
 
 
 QUEUES = (
@@ -85,7 +85,7 @@ RECONCILE_SECONDS = 5.0
 REORDER_SECONDS = 5.0
 TELL_REVOKED_SECONDS = 20.0
 WEBHOOKS_SECONDS = 2.0
-FORGET_WEBHOOKS_SECONDS = 3600.0
+RETENTION_SECONDS = 3600.0
 RESUME_BACKTESTS_SECONDS = 30.0
 TEND_AGENTS_SECONDS = 3.0
 CATCH_UP_EVIDENCE_SECONDS = 20.0

@@ -12,6 +12,7 @@ from apps.dsl import backtest
 from apps.jobs import upkeep as jobs_upkeep
 from apps.messaging import credentials
 from apps.orgs import keys
+from apps.retention.keeper import NO_ORG, Keeper
 from apps.tasks import attempts, reassign
 from apps.tasks.loader import TaskLoader
 from apps.tasks.operating.bulk_actions import BulkRunner
@@ -23,6 +24,7 @@ from jobplatform.queues import Work
 log = logging.getLogger(__name__)
 
 REORDER_SLICE_SECONDS = 1.0
+RETENTION_SLICE_SECONDS = 0.5
 
 
 @shared_task(name=Work.SWEEP, ignore_result=True)
@@ -109,6 +111,14 @@ def bulk_actions(**_newer: object) -> None:
 def resume_backtests(**_newer: object) -> None:
     """A hint may have been lost, or a worker have died in the middle of one."""
     backtest.resume(now=clock.now())
+
+
+@shared_task(name=Work.RETENTION, ignore_result=True)
+def retention(*, start: str = NO_ORG, **_newer: object) -> None:
+    """A slice of it at a time. Where a message of a later slice is lost, the next hour begins anew."""
+    left_at = Keeper().run(now=clock.now(), seconds=RETENTION_SLICE_SECONDS, start=start).left_at
+    if left_at is not None:
+        background.send(Work.RETENTION, start=left_at)
 
 
 @signals.worker_ready.connect

@@ -1,4 +1,4 @@
-"""Celery tasks of the `webhooks` queue: deliveries made, sent, and in time forgotten."""
+"""Celery tasks of the `webhooks` queue: deliveries made and sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from apps.core import clock, redis
 from apps.webhooks import derive
 from apps.webhooks.derive import Deriver
 from apps.webhooks.order import Order
-from apps.webhooks.retention import forget_old
 from apps.webhooks.sender import Sender
 from jobplatform.queues import Work
 
@@ -77,10 +76,3 @@ def _repair() -> None:
     finally:
         connections.close_all()
         _looking.release()
-
-
-@shared_task(name=Work.FORGET_WEBHOOKS, ignore_result=True)
-def forget(**_newer: object) -> None:
-    forget_old(now=clock.now())
-
-

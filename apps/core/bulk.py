@@ -20,7 +20,7 @@ from apps.core.bulk_values import Change, Shape
 
 __all__ = [
     "Change", "assign", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "pick",
-    "scan",
+    "remove", "remove_in_parts", "scan",
 ]  # fmt: skip
 
 
@@ -104,6 +104,24 @@ def assign(model: type[models.Model], fields: Mapping[str, Any], **where: Any) -
         return bulk_sql.assign(connection, model, fields, where)
     chosen = {f"{name}__in" if isinstance(value, list) else name: value for name, value in where.items()}
     return model._default_manager.filter(**chosen).update(**fields)
+
+
+def remove(model: type[models.Model], **where: Any) -> int:
+    """Delete every row whose named fields equal what is given (a list: any of it), in one statement; how many there were. What
+    refers to them is the caller's to delete."""
+    alias = router.db_for_write(model)
+    chosen = {f"{name}__in" if isinstance(value, list) else name: value for name, value in where.items()}
+    return model._base_manager.using(alias).filter(**chosen)._raw_delete(alias) or 0  # None: nothing was named
+
+
+def remove_in_parts(model: type[models.Model], *, size: int = 500, **where: Any) -> int:
+    """The same, some rows at a time: however many there are, whoever else writes waits for one part."""
+    chosen = {f"{name}__in" if isinstance(value, list) else name: value for name, value in where.items()}
+    rows = model._base_manager.filter(**chosen).values_list("pk", flat=True)
+    gone = 0
+    while part := list(rows[:size]):
+        gone += remove(model, pk=part)
+    return gone
 
 
 def compare_and_set(model: type[models.Model], changes: Sequence[Change]) -> set[str]:

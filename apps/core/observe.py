@@ -193,6 +193,9 @@ JOBS_OPEN = Gauge(
     name="jobplatform_jobs_open", unit="jobs", meaning="jobs that have not ended; `queued` includes those whose time has not come",
     labels=(("org", "an org id; empty: jobs of no org; beyond the 50 with the most, `_other`"), ("queue", "a queue of jobs"),
             ("status", "queued, started or retrying")))
+ROWS_REMOVED = Counter(
+    name="jobplatform_rows_removed_total", unit="rows", meaning="rows whose time to be kept was over, and those of purged orgs",
+    labels=(("kind", "a kind of docs/retention.md (its parts included), or purge"),))
 AUDIT_ROWS = Counter(
     name="jobplatform_audit_rows_total", unit="rows", meaning="lines added to the audit trail",
     labels=(("kind", "a kind of change"),))  # fmt: skip

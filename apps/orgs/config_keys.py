@@ -318,8 +318,12 @@ class OrgConfig:
         OrNull(rule=Number(least=60, most=365 * DAY)), None, "seconds a person may be silent before a task goes to another; null: no limit")
     task_timeline_default_s: float | None = _key(
         OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
+    task_retention_days: int = _key(
+        Number(least=0, most=36_500, whole=True), 365, "days that ended tasks and sessions are kept with all of theirs; 0: for ever")
+    decision_retention_days: int = _key(
+        Number(least=0, most=36_500, whole=True), 90, "days that runs of policies, auctions and bids are kept; 0: as the task is")
     webhook_retention_days: int = _key(
-        Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept")
+        Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept, at most as long as tasks are")
     outbound_allow: tuple[str, ...] = _key(
         ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")
     fair_share_weight: float = _key(

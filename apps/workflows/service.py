@@ -71,7 +71,7 @@ class Sessions:
         self, principal: Principal, *, status: Sequence[str] = (), q: str = "", cursor: str | None = None, limit: int = 50
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Newest first."""
-        rows = Session.objects.filter(org_id=principal.org_id).defer("document")
+        rows = Session.objects.filter(org_id=principal.org_id, run__gt=endings.GONE).defer("document")
         if status:
             rows = rows.filter(status__in=list(status))
         if q:
@@ -222,25 +222,26 @@ class Sessions:
         return self._steered(session)
 
     def delete(self, principal: Principal, session_id: str) -> None:
-        """An ended session and everything of it: rows, context, keys."""
-        session = self._ended(principal, session_id)
+        """An ended session and everything of it: rows, context, keys. Whoever died over it can be followed by doing it again."""
+        session = self._ended(principal, session_id, gone=True)
         if session.compensation == undoing.RUNNING:
             raise NotEnded(session_id=session_id)
-        endings.drop(session.key)
+        if not endings.drop(session):
+            raise reopen.Changed(session_id=session_id)
         news.announce([session.key])
 
     # Inside
 
-    def _row(self, principal: Principal, session_id: str) -> Session:
+    def _row(self, principal: Principal, session_id: str, *, gone: bool = False) -> Session:
         key = store.session_key(principal.org_id, session_id)
         row = Session.objects.filter(pk=key, org_id=principal.org_id).defer("document").first()
-        if row is None:
+        if row is None or (row.run == endings.GONE and not gone):
             raise store.UnknownSession(session_id=session_id)
         return row
 
-    def _ended(self, principal: Principal, session_id: str) -> Session:
+    def _ended(self, principal: Principal, session_id: str, *, gone: bool = False) -> Session:
         """Ended, and all of it: what is still being stopped is not."""
-        session = self._row(principal, session_id)
+        session = self._row(principal, session_id, gone=gone)
         if session.status not in SESSION_ENDED or not session.published:
             raise NotEnded(session_id=session_id)
         return session

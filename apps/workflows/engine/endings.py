@@ -207,16 +207,25 @@ def missing_in(session_key: str) -> list[dict[str, Any]]:
     return found
 
 
-def drop(session_key: str) -> None:
-    """Every row of a session, its context, and its keys in Redis."""
-    canvas.forget(session_key)
-    runs = [f"{pk}#{number}" for pk, run in _runs(session_key) for number in range(1, run + 1)]
-    for start in range(0, len(runs), 200):
-        Item.objects.filter(step_run__in=runs[start : start + 200]).delete()
-    for model in (Chunk, SessionEvent, Step):
-        model._default_manager.filter(session_key=session_key).delete()
-    ContextStore().purge(session_key)
-    Session.objects.filter(pk=session_key).delete()
+GONE = 0
+"""`run` of a session that is being deleted: nobody finds it any more or takes it up again; whoever dies over it is followed by
+the next try."""
+
+
+def drop(session: Session) -> int:
+    """Every row of an ended session, its context, and its keys in Redis, some rows at a time; how many rows. 0: somebody took it
+    up again first."""
+    if session.run != GONE:
+        guards = {"status": session.status, "run": session.run, "published": True}
+        if not bulk.compare_and_set(Session, [bulk.Change(pk=session.key, guards=guards, fields={"run": GONE})]):
+            return 0
+    canvas.forget(session.key)
+    runs = [f"{pk}#{number}" for pk, run in _runs(session.key) for number in range(1, run + 1)]
+    gone = sum(bulk.remove_in_parts(Item, step_run=runs[start : start + 200]) for start in range(0, len(runs), 200))
+    failpoint("session.items_dropped")
+    # Steps after items: they name them. The session last: it is how whoever comes next finds the rest.
+    gone += sum(bulk.remove_in_parts(model, session_key=session.key) for model in (Chunk, SessionEvent, Step))
+    return gone + ContextStore().purge(session.key) + bulk.remove(Session, pk=session.key, run=GONE)
 
 
 def _runs(session_key: str) -> list[tuple[str, int]]:

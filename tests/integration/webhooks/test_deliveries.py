@@ -285,7 +285,7 @@ def test_during_a_rotation_both_secrets_sign_and_later_only_the_new_one(endpoint
 
 
 def test_old_deliveries_are_forgotten_and_pending_ones_are_not(endpoint, receiver):
-    from apps.webhooks.retention import forget_old
+    from apps.retention.keeper import Keeper
 
     make_org("acme", webhook_retention_days=2)
     row, _ = endpoint(events=["task.queued"])
@@ -294,8 +294,8 @@ def test_old_deliveries_are_forgotten_and_pending_ones_are_not(endpoint, receive
     serve(row)
     make_task("t2")
     Deriver().run(now=NOON)
-    assert forget_old(now=clock.now() + timedelta(days=1)) == 0
-    assert forget_old(now=clock.now() + timedelta(days=3)) == 1
+    assert Keeper().run(now=clock.now() + timedelta(days=1)).total == 0
+    assert Keeper().run(now=clock.now() + timedelta(days=3)).rows["deliveries"]["webhooks.Delivery"] == 1
     assert Attempt.objects.count() == 0 and Delivery.objects.get().state == "pending"
 
 
