@@ -8,7 +8,7 @@ How the states of the drawn `TaskGroup` machine appear here:
 | drawn            | here                                                                                            |
 |------------------|-------------------------------------------------------------------------------------------------|
 | Initialize       | the rows of session, groups and steps are written; session `running`, nodes `waiting`            |
-| ValidateDeps     | `spec.parse`, before any row is written; nothing that fails it becomes a session                 |
+| ValidateDeps     | `reading.parse`, before any row is written; nothing that fails it becomes a session              |
 | WaitForDeps      | node `waiting`                                                                                   |
 | ProcessTasks     | group `running` (its dependencies hold, its members may start)                                   |
 | Expand           | step `expanding`: items are made, ids derived from (step, run, index)                            |

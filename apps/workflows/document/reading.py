@@ -73,8 +73,9 @@ GROUP: Mapping[str, Check] = {
 GROUP_FIELDS = frozenset({*GROUP, "key", "dependencies", "optional_dependencies", "tasks", "task_groups"})
 
 
-def read(document: Any, *, processors: Collection[str], limits: Limits = LIMITS) -> SessionSpec:
-    """Raises Invalid."""
+def parse(document: Any, *, processors: Collection[str], limits: Limits = LIMITS) -> SessionSpec:
+    """A document from outside, judged whole. Raises Invalid with every problem, each `field` a JSON path such as
+    `task_groups[1].tasks[0].dependencies[2]`. `processors`: names of the registered TaskProcessors."""
     problems = Problems(limits)
     if type(document) is not dict:
         problems.wrong_type("", "an object", document)
@@ -94,7 +95,8 @@ def read(document: Any, *, processors: Collection[str], limits: Limits = LIMITS)
     return reading.spec(order, writers)
 
 
-def read_stored(document: Mapping[str, Any]) -> SessionSpec:
+def load(document: Mapping[str, Any]) -> SessionSpec:
+    """A stored `SessionSpec.document`: it was judged when it came, and is taken as it is, whatever is registered today."""
     problems = Problems(LIMITS)
     reading = _Reading(dict(document), None, problems)
     reading.read()

@@ -1,7 +1,4 @@
-"""A session document as values: what `reading.read` makes of it, what `plan` decides over, what the engine stores rows for.
-
-    spec = parse(document, processors=registry)   a new document: judged whole; raises Invalid with every problem
-    spec = load(stored_document)                  a stored one (`spec.document`): read again without judging again
+"""A session document as values: what `reading` makes of it, what `plan` decides over, what the engine stores rows for.
 
 A *node* is a group or a step (a task of the document). Its *path* is its keys from the outermost group down, joined by
 dots (`outer.inner.task`); the session itself stands above the outermost groups as the path "". Keys hold no dots, so a
@@ -10,13 +7,16 @@ path names one node. A session of `tasks` alone is one group, `main`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 ROOT = ""
 """The path of the session itself: parent of its outermost groups."""
+
+UNDO = "~undo"
+"""Behind the path of a step: the path of the step that undoes it. Keys hold no `~`."""
 
 OnFailure = Literal["fail", "skip", "continue"]
 """What a node that failed or timed out does to others.
@@ -173,7 +173,7 @@ class SessionSpec:
     """A whole document. Frozen and shared by everything in the process that works on the session."""
 
     document: Mapping[str, Any]
-    """The document with its defaults decided (each task's executor), to be stored and given to `load`."""
+    """The document with its defaults decided (each task's executor), to be stored and given to `reading.load`."""
     nodes: Mapping[str, NodeSpec]
     """By path, in document order; a group comes before its members."""
     session_id: str | None = None
@@ -212,6 +212,19 @@ class SessionSpec:
     @cached_property
     def steps(self) -> tuple[str, ...]:
         return tuple(path for path, node in self.nodes.items() if node.kind == "step")
+
+    def task_of(self, path: str) -> TaskSpec | None:
+        """What a step does; of `path~undo`: what undoes it."""
+        node = self.nodes.get(path.removesuffix(UNDO))
+        if node is None or node.task is None or not path.endswith(UNDO):
+            return node.task if node else None
+        undo = node.task.compensation
+        if undo is None:
+            return None
+        return TaskSpec(
+            executor=undo.executor, agent_class=undo.agent_class, agent=undo.agent, message_template=undo.message_template,
+            input=undo.input, timeout_s=undo.timeout_s,
+        )  # fmt: skip
 
     def members(self, group: str) -> tuple[str, ...]:
         """Steps and groups directly in `group` (`ROOT`: the outermost groups), in document order."""
@@ -259,18 +272,3 @@ class SessionSpec:
             else:
                 pending.extend(self.members(path))
         return found
-
-
-def parse(document: Any, *, processors: Collection[str], limits: Limits = LIMITS) -> SessionSpec:
-    """A document from outside. Raises Invalid with every problem, each `field` a JSON path such as
-    `task_groups[1].tasks[0].dependencies[2]`. `processors`: names of the registered TaskProcessors."""
-    from apps.workflows.document.reading import read
-
-    return read(document, processors=processors, limits=limits)
-
-
-def load(document: Mapping[str, Any]) -> SessionSpec:
-    """A stored `SessionSpec.document`: it was judged when it came, and is taken as it is, whatever is registered today."""
-    from apps.workflows.document.reading import read_stored
-
-    return read_stored(document)

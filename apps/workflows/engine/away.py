@@ -199,14 +199,12 @@ def _outcome(task: Task, spec: TaskSpec) -> tuple[ItemStatus, Any, str]:
 
 
 def _specs(items: Iterable[Item]) -> dict[str, TaskSpec]:
-    from apps.workflows.engine.undoing import task_of
-
     found: dict[str, TaskSpec] = {}
     for item in items:
         if item.step_run not in found:
             session = store.light(item.session_key)
             path = item.step_run.removeprefix(f"{session.key}:").rpartition("#")[0]
-            task = task_of(store.spec_of(session), path)
+            task = store.spec_of(session).task_of(path)
             if task is not None:
                 found[item.step_run] = task
     return found

@@ -16,7 +16,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Conflict
 from apps.core.failpoint import failpoint
 from apps.workflows.context.context import ContextStore
-from apps.workflows.document import spec as specs
+from apps.workflows.document import reading
 from apps.workflows.document.spec import SessionSpec
 from apps.workflows.engine import processors, store
 from apps.workflows.models import Session, SessionEvent, Step
@@ -32,7 +32,7 @@ class OtherDocument(Conflict):
 
 def judge(document: Any) -> SessionSpec:
     """Raises Invalid with every problem."""
-    return specs.parse(document, processors=processors.names())
+    return reading.parse(document, processors=processors.names())
 
 
 def create(document: Mapping[str, Any], principal: Principal, *, now: datetime) -> tuple[Session, bool]:

@@ -126,7 +126,7 @@ def _away(now: datetime) -> int:
         step = Step.objects.filter(pk=chunk.step_id).first()
         items = Item.objects.filter(chunk_id=chunk.pk)
         if step is not None and items.filter(status=ItemStatus.PENDING.value).exists() and session.status == SessionStatus.RUNNING:
-            task = undoing.task_of(store.spec_of(session), step.path)
+            task = store.spec_of(session).task_of(step.path)
             if task is not None:
                 unheard |= away.submit(chunk.pk, session, step, task, now=now)
         keys = list(items.filter(status=ItemStatus.RUNNING.value).values_list("task_key", flat=True))

@@ -16,7 +16,7 @@ from django.db.models import Count
 
 from apps.core import bulk, ids
 from apps.core.errors import Missing
-from apps.workflows.document import spec as specs
+from apps.workflows.document import reading
 from apps.workflows.document.spec import SessionSpec
 from apps.workflows.models import Item, Session, SessionEvent, Step
 from apps.workflows.planning.plan import Counts, Members, NodeState, SessionState
@@ -85,7 +85,7 @@ def _spec(key: str, body_hash: str) -> SessionSpec:
     document = Session.objects.filter(pk=key, body_hash=body_hash).values_list("document", flat=True).first()
     if document is None:
         raise UnknownSession(key=key)
-    return specs.load(document)
+    return reading.load(document)
 
 
 def spec_of(session: Session) -> SessionSpec:

@@ -12,14 +12,14 @@ from typing import Any
 
 from apps.core import bulk
 from apps.core.errors import Conflict
-from apps.workflows.document.spec import SessionSpec, TaskSpec
+from apps.workflows.document.spec import UNDO, SessionSpec
 from apps.workflows.engine import store
 from apps.workflows.engine.canvas import Sending
+from apps.workflows.engine.starting import Starter
 from apps.workflows.engine.store import UNDOING, StepMove
 from apps.workflows.models import Item, Session, Step
 from apps.workflows.states import ITEM_OPEN, ItemStatus, StepStatus
 
-SUFFIX = "~undo"
 ACTOR = "compensation"
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 OPEN = [status.value for status in (StepStatus.WAITING, StepStatus.EXPANDING, StepStatus.RUNNING)]
@@ -29,22 +29,6 @@ class NothingToUndo(Conflict):
     code, sentence = "nothing_to_undo", "No completed step of this session says how it is undone."
 
 
-def task_of(spec: SessionSpec, path: str) -> TaskSpec | None:
-    """What a step does; of `path~undo`: what undoes it."""
-    node = spec.nodes.get(path.removesuffix(SUFFIX))
-    if node is None or node.task is None:
-        return None
-    if not path.endswith(SUFFIX):
-        return node.task
-    undo = node.task.compensation
-    if undo is None:
-        return None
-    return TaskSpec(
-        executor=undo.executor, agent_class=undo.agent_class, agent=undo.agent, message_template=undo.message_template,
-        input=undo.input, timeout_s=undo.timeout_s,
-    )  # fmt: skip
-
-
 def begin(session: Session, spec: SessionSpec, *, now: datetime) -> int:
     """Write the steps that undo what this run completed; how many there are. Derived ids: twice is harmless."""
     able = [path for path in spec.steps if (task := spec.nodes[path].task) is not None and task.compensation is not None]
@@ -52,8 +36,8 @@ def begin(session: Session, spec: SessionSpec, *, now: datetime) -> int:
     done.sort(key=lambda row: (row.finished_at or now, row.position), reverse=True)
     rows = [
         bulk.new(
-            Step, id=store.step_id(session.key, row.path + SUFFIX), session_key=session.key, org_id=session.org_id,
-            path=row.path + SUFFIX, kind=Step.Kind.COMPENSATION.value, parent=UNDOING, name=f"undo {row.name}"[:200],
+            Step, id=store.step_id(session.key, row.path + UNDO), session_key=session.key, org_id=session.org_id,
+            path=row.path + UNDO, kind=Step.Kind.COMPENSATION.value, parent=UNDOING, name=f"undo {row.name}"[:200],
             position=place, status=StepStatus.WAITING.value, updated_at=now,
         )
         for place, row in enumerate(done)
@@ -64,8 +48,6 @@ def begin(session: Session, spec: SessionSpec, *, now: datetime) -> int:
 
 def advance(session: Session, spec: SessionSpec, *, now: datetime) -> list[Sending]:
     """End what has ended, start the next. Answers what is to be sent."""
-    from apps.workflows.engine.coordinator import Starter
-
     rows = list(Step.objects.filter(session_key=session.key, parent=UNDOING).order_by("position"))
     if not rows:
         if begin(session, spec, now=now) == 0:
@@ -82,7 +64,7 @@ def advance(session: Session, spec: SessionSpec, *, now: datetime) -> list[Sendi
             continue
         if row.status == StepStatus.EXPANDING and row.busy_until and row.busy_until > now:
             return sendings
-        task = task_of(spec, row.path)
+        task = spec.task_of(row.path)
         if task is None:
             continue
         again = row.status == StepStatus.EXPANDING

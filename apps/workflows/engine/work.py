@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.core import clock
-from apps.workflows.document.spec import TaskSpec
+from apps.workflows.document.spec import UNDO, TaskSpec
 from apps.workflows.engine import afterwards, away, canvas, limits, pulse, store, undoing
 from apps.workflows.engine.canvas import Sending, chunk_id
 from apps.workflows.engine.coordinator import Coordinator
@@ -60,7 +60,7 @@ def _one(chunk: str, saved: dict[str, Any] | None, stopping: Callable[[], bool])
     if taken is None:
         return False, []
     spec = store.spec_of(taken.session)
-    task = undoing.task_of(spec, taken.step.path)
+    task = spec.task_of(taken.step.path)
     if task is None:
         return False, []
     if taken.chunk.executor == "agent":
@@ -117,7 +117,7 @@ def after(chunk_ids: Collection[str], *, now: datetime) -> list[Sending]:
 def look(session_key: str, paths: Collection[str] | None, *, now: datetime) -> list[Sending]:
     """What follows in a session; what is to be sent."""
     coordinator = Coordinator(session_key)
-    undo = [path for path in paths or () if path.endswith(undoing.SUFFIX)]
+    undo = [path for path in paths or () if path.endswith(UNDO)]
     sendings: list[Sending] = []
     if not undo or len(undo) < len(paths or ()):
         sendings = coordinator.advance(paths, now=now)

@@ -9,7 +9,7 @@ import pytest
 
 from apps.core import clock
 from apps.core.errors import Conflict
-from apps.workflows.document.spec import load, parse
+from apps.workflows.document.reading import load, parse
 from apps.workflows.engine import store
 from apps.workflows.engine.processors import TaskProcessor, WorkItem, register
 from apps.workflows.models import Chunk, Item, SessionEvent, Step

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apps.workflows.document import spec
+from apps.workflows.document import reading
 from apps.workflows.engine.processors import WorkItem
 from examples import code_checks
 from jobplatform_sdk.cli.sessions import read_document
@@ -20,13 +20,13 @@ PROCESSORS = ("FindPackages", "CheckPackage", "WriteReport")
 @pytest.mark.parametrize("name", ["code_checks.yaml", "read_documents.yaml"])
 def test_an_example_is_a_good_document(name):
     document = read_document(str(ROOT / "examples" / name))
-    assert spec.parse(document, processors=PROCESSORS if name.startswith("code") else ()).steps
+    assert reading.parse(document, processors=PROCESSORS if name.startswith("code") else ()).steps
 
 
 def test_the_first_session_of_the_reference_is_a_good_document():
     page = (ROOT / "docs" / "sessions.md").read_text()
     document = yaml.safe_load(re.search(r"```yaml first\n(.*?)```", page, re.S)[1])
-    assert spec.parse(document, processors=()).steps == ("main.greet", "main.letter")
+    assert reading.parse(document, processors=()).steps == ("main.greet", "main.letter")
 
 
 @pytest.fixture

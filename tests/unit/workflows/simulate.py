@@ -10,7 +10,7 @@ import random
 import sys
 from typing import Any
 
-from apps.workflows.document.spec import parse
+from apps.workflows.document.reading import parse
 from tests.unit.workflows.checks import watched
 from tests.unit.workflows.documents import random_document
 from tests.unit.workflows.world import CALM, STORM, Engine, Weather, World

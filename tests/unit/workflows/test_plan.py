@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from apps.workflows.document.spec import ROOT, SessionSpec, parse
+from apps.workflows.document.reading import parse
+from apps.workflows.document.spec import ROOT, SessionSpec
 from apps.workflows.planning import plan
 from apps.workflows.planning.plan import (
     CancelItems,

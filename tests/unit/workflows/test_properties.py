@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from apps.core.errors import Invalid
 from apps.workflows.document.dry_run import expanded_plan
-from apps.workflows.document.reading import GROUP_FIELDS, SESSION_FIELDS
+from apps.workflows.document.reading import GROUP_FIELDS, SESSION_FIELDS, load, parse
 from apps.workflows.document.reading_task import FIELDS
-from apps.workflows.document.spec import load, parse
 from tests.unit.workflows.documents import random_document
 
 names = st.sampled_from([*sorted(SESSION_FIELDS | GROUP_FIELDS | FIELDS), "array_mapping", "type", "rows", "rule", "first", "x"])

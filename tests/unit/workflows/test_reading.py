@@ -10,7 +10,8 @@ import pytest
 
 from apps.core.errors import Invalid
 from apps.workflows.document.dry_run import expanded_plan
-from apps.workflows.document.spec import LIMITS, Join, Limits, Retry, load, parse
+from apps.workflows.document.reading import load, parse
+from apps.workflows.document.spec import LIMITS, Join, Limits, Retry
 from tests.spec_examples import ARRAY, CUSTOM, MATRIX, OBJECTS
 
 PROCESSORS = ("Upper", "WordCount")

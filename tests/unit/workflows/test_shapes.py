@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from apps.workflows.document.dry_run import expanded_plan
-from apps.workflows.document.spec import ROOT, SessionSpec, load, parse
+from apps.workflows.document.reading import load, parse
+from apps.workflows.document.spec import ROOT, SessionSpec
 from apps.workflows.planning import plan
 from apps.workflows.planning.plan import Counts, EndSession, Finish, Members, NodeState, Open, SessionState, Start
 from apps.workflows.states import STEP_ENDED, SessionStatus, StepStatus

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from apps.workflows.document.spec import parse
+from apps.workflows.document.reading import parse
 from apps.workflows.states import STEP_ENDED, SessionStatus, StepStatus
 from tests.unit.workflows.checks import watched
 from tests.unit.workflows.documents import random_document, without_races
