@@ -8,8 +8,8 @@ from typing import Any
 from django.db.models import Count
 
 from apps.core import clock, ids
-from apps.workflows.document.spec import SessionSpec
-from apps.workflows.engine import endings, store, undoing
+from apps.workflows.document.spec import UNDO, SessionSpec
+from apps.workflows.engine import endings, store
 from apps.workflows.models import Item, Session, SessionEvent, Step
 from apps.workflows.planning.plan import Counts
 from apps.workflows.states import ITEM_ENDED, SESSION_ENDED, STEP_ENDED, StepStatus
@@ -50,7 +50,7 @@ def step(
     row: Step, spec: SessionSpec, counted: Mapping[str, Counts], members: Mapping[str, Mapping[str, int]], missing: Sequence[Any]
 ) -> dict[str, Any]:
     node = spec.nodes.get(row.path)
-    task = undoing.task_of(spec, row.path)
+    task = spec.task_of(row.path)
     config = (task.expansion_config or {}) if task else {}
     if row.kind == Step.Kind.GROUP:
         counts = {"total": sum(members.get(row.path, {}).values()), **members.get(row.path, {})}
@@ -63,7 +63,7 @@ def step(
         "executor": task.executor if task else "", "agent_class": task.agent_class if task else "", "run": row.run,
         "attempt": row.attempt, "counts": counts, "dependencies": list(node.needs) if node else [],
         "optional_dependencies": list(node.wants) if node else [], "on_failure": node.on_failure if node else "",
-        "result_keys": list(endings.keys_of(node)) if node and task and not row.path.endswith(undoing.SUFFIX) else [],
+        "result_keys": list(endings.keys_of(node)) if node and task and not row.path.endswith(UNDO) else [],
         "expansion": config.get("type", "array") if config else "", "output_format": config.get("output_format", "merge") if config else "",
         "missing": list(missing or []), "context_version": row.context_version or None, "retry_at": clock.iso(row.retry_at),
         "deadline": clock.iso(row.deadline), "started_at": clock.iso(row.started_at), "finished_at": clock.iso(row.finished_at),
