@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobplatform_sdk.limits import MAX_LEVEL, clip
+import orjson
+
+from jobplatform_sdk.limits import MAX_LEVEL, clip, json_problem
 from jobplatform_sdk.task import Task
 
 PRICE_MAX = 1e12
@@ -110,3 +112,21 @@ class Context:
             self._say(self._attempt, kind, fields)
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._say, self._attempt, kind, fields)
+
+
+def outcome_of(result: Any) -> tuple[str, dict[str, Any]]:
+    """What a handler gave, as a report: `completed` with the result, or `failed` when it is not JSON that the platform can keep."""
+    more: dict[str, Any] = {}
+    if isinstance(result, Result):
+        more = {} if result.price is None else {"price": result.price}
+        result = result.value
+    if result is None:
+        return "completed", {"result": None, **more}
+    try:
+        encoded = orjson.dumps(result)
+        problem = json_problem(orjson.loads(encoded))
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    if problem:
+        return "failed", {"error": clip(f"The handler's result cannot be kept: {problem}."), "retryable": False}
+    return "completed", {"result": orjson.Fragment(encoded), **more}

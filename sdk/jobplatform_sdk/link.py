@@ -10,16 +10,18 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.nuid import NUID
+
+from jobplatform_sdk.acknowledgements import NO_RESPONDERS, Acknowledgements, LinkDown, NobodyThere, NotStored, Outgoing, TooBig, status
+
+__all__ = ["NO_RESPONDERS", "Link", "LinkDown", "Listening", "NobodyThere", "NotStored", "Outgoing", "TooBig", "round_trip", "status"]
 
 log = logging.getLogger(__name__)
 
@@ -28,55 +30,8 @@ PING_SECONDS = 5
 WATCH_SECONDS = 0.5
 FLUSH_SECONDS = 5
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 2.0
-NO_RESPONDERS = "503"
-HEADER_BYTES = 64
-"""What the header around a message id takes of the server's limit."""
 
 Receive = Callable[[Msg], Awaitable[None]]
-
-
-class LinkDown(Exception):
-    """The message was not, or not certainly, stored: NATS is away, or did not answer in time. Trying again helps."""
-
-
-class NobodyThere(LinkDown):
-    """Nothing listens there: the stream or the consumer does not exist."""
-
-
-class NotStored(Exception):
-    """The stream refuses this message. Trying again does not help."""
-
-
-class TooBig(NotStored):
-    """More bytes than the server takes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outgoing:
-    """A message for a stream. Within the stream's window a second one with the same `msg_id` is stored once."""
-
-    subject: str
-    payload: bytes
-    msg_id: str
-    trace: str = ""
-    """W3C traceparent, sent as a header."""
-
-
-class _Batch:
-    """Messages on their way to a stream, and what became of each."""
-
-    __slots__ = ("done", "left", "results")
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-        self.results: list[int | Exception] = [LinkDown("No acknowledgement came.")] * size
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def settle(self, index: int, result: int | Exception) -> None:
-        self.results[index] = result
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
 
 
 class Listening:
@@ -123,7 +78,7 @@ class Link:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._up = asyncio.Event()
-        self._pending: dict[str, tuple[_Batch, int]] = {}
+        self._acks = Acknowledgements(f"{self.inbox}.ack")
         self._answers: dict[str, asyncio.Future[Msg]] = {}
         self._count = 0
 
@@ -132,7 +87,7 @@ class Link:
     async def open(self) -> None:
         """Start keeping the connection; returns at once."""
         if self._keeper is None:
-            await self.subscribe(f"{self.inbox}.ack.*", self._acknowledged)
+            await self.subscribe(self._acks.subjects, self._acks.received)
             await self.subscribe(f"{self.inbox}.answer.*", self._answered)
             self._keeper = asyncio.create_task(self._keep())
 
@@ -260,9 +215,7 @@ class Link:
         self._up.clear()
         for listening in self.listening:
             listening.current = None
-        pending, self._pending = self._pending, {}
-        for batch, index in pending.values():
-            batch.settle(index, LinkDown("The connection broke before the acknowledgement."))
+        self._acks.lost()
         answers, self._answers = self._answers, {}
         for answer in answers.values():
             if not answer.done():
@@ -339,60 +292,7 @@ class Link:
     async def store(self, messages: Sequence[Outgoing], *, timeout_seconds: float = 5.0) -> list[int | Exception]:
         """Publish to JetStream, all acknowledgements in flight at once. Per message its sequence in the stream, or
         LinkDown (NobodyThere: no stream) or NotStored. Raises nothing."""
-        if not messages:
-            return []
-        client = self.client
-        if client is None:
-            return [LinkDown("NATS is away.")] * len(messages)
-        batch = _Batch(len(messages))
-        first = self._count + 1
-        self._count += len(messages)
-        prefix = f"{self.inbox}.ack."
-        for index, message in enumerate(messages):
-            token = str(first + index)
-            self._pending[token] = (batch, index)
-            if len(message.payload) + len(message.msg_id) * 4 + HEADER_BYTES > client.max_payload:
-                # The server would close the connection over it.
-                self._settle(token, TooBig("More bytes than the server takes."))
-                continue
-            try:
-                headers = {"Nats-Msg-Id": message.msg_id, **({"traceparent": message.trace} if message.trace else {})}
-                await client.publish(message.subject, message.payload, prefix + token, headers)
-            except (NatsError, OSError) as error:
-                self._settle(token, LinkDown(str(error) or type(error).__name__))
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await batch.done
-        except TimeoutError:
-            pass
-        finally:
-            for token in range(first, first + len(messages)):
-                self._pending.pop(str(token), None)
-        return batch.results
-
-    async def _acknowledged(self, message: Msg) -> None:
-        token = message.subject.rpartition(".")[2]
-        if status(message) == NO_RESPONDERS:
-            self._settle(token, NobodyThere("No stream takes this subject."))
-            return
-        answer = orjson.loads(message.data)
-        error = answer.get("error")
-        if error is None:
-            self._settle(token, answer["seq"])
-        elif error.get("code") == 503:  # JetStream itself is not ready: starting, or out of space
-            self._settle(token, LinkDown(error.get("description", "JetStream is not available.")))
-        else:
-            self._settle(token, NotStored(error.get("description", "The stream refuses it.")))
-
-    def _settle(self, token: str, result: int | Exception) -> None:
-        entry = self._pending.pop(token, None)
-        if entry is not None:
-            entry[0].settle(entry[1], result)
-
-
-def status(message: Msg) -> str:
-    """The status code of a message without content, or ""."""
-    return message.headers.get("Status", "") if message.headers and not message.data else ""
+        return await self._acks.store(self.client, messages, timeout_seconds)
 
 
 async def round_trip(client: Client) -> None:

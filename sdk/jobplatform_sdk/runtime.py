@@ -23,9 +23,9 @@ import orjson
 from nats.aio.msg import Msg
 
 from jobplatform_sdk import subjects, tracing
-from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Result, Retryable, iso
+from jobplatform_sdk.attempt import Attempt, Context, Decline, Key, Retryable, iso, outcome_of
 from jobplatform_sdk.bidding import Bidder, Bidding
-from jobplatform_sdk.limits import clip, json_problem
+from jobplatform_sdk.limits import clip
 from jobplatform_sdk.link import Link
 from jobplatform_sdk.pull import Pull
 from jobplatform_sdk.reporter import Reporter
@@ -291,7 +291,7 @@ class Runtime:
                     # The thread sees what is bound here, the span among it.
                     bound = contextvars.copy_context()
                     result = await self._threads.run(lambda: bound.run(self._handler, attempt.task, context))
-            kind, fields = _outcome(result)
+            kind, fields = outcome_of(result)
         except Decline as answer:
             kind, fields = "declined", {"reason": clip(answer.reason)}
         except Retryable as error:
@@ -384,21 +384,3 @@ class Runtime:
             beat["card"] = self._settings.card
         self._beats_to_card = (self._beats_to_card or CARD_EVERY) - 1
         return orjson.dumps(beat)
-
-
-def _outcome(result: Any) -> tuple[str, dict[str, Any]]:
-    """`completed` with the result, or `failed` when it is not JSON that the platform can keep."""
-    more: dict[str, Any] = {}
-    if isinstance(result, Result):
-        more = {} if result.price is None else {"price": result.price}
-        result = result.value
-    if result is None:
-        return "completed", {"result": None, **more}
-    try:
-        encoded = orjson.dumps(result)
-        problem = json_problem(orjson.loads(encoded))
-    except (TypeError, ValueError) as error:
-        problem = str(error)
-    if problem:
-        return "failed", {"error": clip(f"The handler's result cannot be kept: {problem}."), "retryable": False}
-    return "completed", {"result": orjson.Fragment(encoded), **more}

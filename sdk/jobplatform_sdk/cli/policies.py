@@ -118,7 +118,10 @@ def _register(options: argparse.Namespace, client: Client, screen: Screen) -> in
     beside = file.with_suffix(".tests.json")
     tests = options.tests or (beside if beside.exists() else None)
     made = client.register_policy(
-        options.script_id, hook=options.hook, source=file.read_text(encoding="utf-8"), tests=_tests(tests) if tests else None,
+        options.script_id,
+        hook=options.hook,
+        source=file.read_text(encoding="utf-8"),
+        tests=_tests(tests) if tests else None,
         activate=options.activate or None,
     )
     if screen.json:
