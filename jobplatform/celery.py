@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from celery.signals import beat_init, task_prerun, worker_ready
+from celery.signals import beat_init, setup_logging, task_prerun, worker_ready, worker_shutdown
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
@@ -107,12 +107,24 @@ app.conf.update(
 )
 
 
+@setup_logging.connect
+def _logs_are_set_up(**_signal: object) -> None:
+    """By Django. Celery would give the root logger its own level, and everybody's facts would be lost."""
+
+
 @worker_ready.connect
 @beat_init.connect
-def _ready(**_signal: object) -> None:
+def _ready(sender: object = None, **_signal: object) -> None:
     from apps.core.readiness import mark_ready
 
-    mark_ready()
+    mark_ready(getattr(sender, "hostname", "") or "beat")
+
+
+@worker_shutdown.connect
+def _ended(sender: object = None, **_signal: object) -> None:
+    from apps.core.readiness import say_stopped
+
+    say_stopped(getattr(sender, "hostname", ""))
 
 
 @task_prerun.connect

@@ -33,6 +33,10 @@ class JobMoves:
             rows = rows.filter(pk__lte=upto)
         return _moves(list(rows.order_by("pk")[:limit]))
 
+    def awaited(self, org_id: str) -> list[str]:
+        running = Job.objects.filter(org_id=org_id, ended_at__isnull=True).exclude(webhook_url="")
+        return list(running.values_list("webhook_url", flat=True).distinct())
+
     def bodies(self, moves: Sequence[Move]) -> list[str]:
         return [_body(move.event, *move.facts) for move in moves]
 

@@ -25,7 +25,6 @@ from apps.core.errors import Unavailable
 from apps.core.observe_read import CONTENT_TYPE, counted, exposition, gauges
 from apps.core.redis import RedisDown
 from apps.jobs.models import Job
-from apps.jobs.states import OPEN as OPEN_JOBS
 from apps.orgs.access import OPERATOR, ApiKeyAuthentication, RequireRole
 from apps.tasks.models import Task
 from apps.tasks.states import OPEN, TaskStatus
@@ -89,7 +88,7 @@ def looked_up(*, org_id: str, now: datetime) -> Found:
     waiting = Task.objects.filter(status=TaskStatus.QUEUED.value, **scope).values_list("org_id")
     for org, since in waiting.annotate(since=Min("queued_at")).order_by():
         found[observe.QUEUE_OLDEST.name][(org,)] = max(0.0, (now - since).total_seconds()) if since else 0.0
-    jobs = Job.objects.filter(status__in=[status.value for status in OPEN_JOBS], **scope).values_list("org_id", "queue", "status")
+    jobs = Job.objects.filter(ended_at__isnull=True, **scope).values_list("org_id", "queue", "status")
     for org, queue, status, number in jobs.annotate(number=Count("pk")).order_by():
         found[observe.JOBS_OPEN.name][(org, queue, status)] = number
     wanted = Endpoint.objects.filter(enabled=True, **scope).values_list("pk", flat=True)

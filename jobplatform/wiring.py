@@ -17,9 +17,10 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
     from apps.jobs.events import JobsMoved
     from apps.orgs.keys import KeyMade
     from apps.roles import book
-    from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks
+    from apps.tasks import arrivals, attempts, counting, reassign, sub_tasks, troubles
     from apps.tasks.events import TasksMoved, TasksProgressed
     from apps.webhooks import derive
+    from apps.workflows import troubles as session_troubles
     from apps.workflows.engine import away
     from apps.workflows.eventing import agency_events
     from apps.workflows.events import SessionEnded
@@ -32,11 +33,13 @@ def table() -> tuple[tuple[type, Callable[[Any], None]], ...]:
         (TasksMoved, arrivals.announce),
         (TasksMoved, attempts.note),
         (TasksMoved, counting.moved),
+        (TasksMoved, troubles.moved),
         (TasksMoved, derive.heard),
         (TasksMoved, away.heard),
         (TasksProgressed, arrivals.announce_progress),
         (JobsMoved, dependencies.heard),
         (SessionEnded, agency_events.session_ended),
+        (SessionEnded, session_troubles.ended),
         (JobsMoved, job_counting.moved),
         (JobsMoved, job_webhooks.heard),
         (TasksMoved, sub_tasks.parts_moved),

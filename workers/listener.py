@@ -19,7 +19,7 @@ from django.db.utils import DatabaseError, InterfaceError
 
 from apps.agents.heartbeats import Ear, read_heartbeat
 from apps.core import clock, redis
-from apps.core.readiness import mark_ready
+from apps.core.readiness import mark_ready, say_stopped
 from apps.messaging import subjects
 from apps.messaging.connection import wire
 from apps.messaging.consumer import Message, PullConsumer
@@ -56,7 +56,7 @@ class Listener:
         consumer = PullConsumer(subjects.REPORTS, subjects.LISTENER)
         desk = ReportDesk()
         stop_events = _take_events()
-        mark_ready()
+        mark_ready("listener")
         try:
             self._loop(lambda: self._apply(consumer, desk))
         finally:
@@ -64,6 +64,7 @@ class Listener:
             stop_events()
             subscription.close()
             pulse.join(timeout=5)
+            say_stopped("listener")
 
     def _loop(self, step: Callable[[], None]) -> None:
         while not self.stopping.is_set():

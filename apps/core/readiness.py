@@ -7,12 +7,15 @@ same file. Without the setting nothing happens.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from pathlib import Path
 
 from django.conf import settings
 
 from apps.core import observe
+
+log = logging.getLogger(__name__)
 
 GC_THRESHOLD = 50_000
 """Allocations between collections. Batches make many short-lived rows; Python's default (700) searches among them in vain."""
@@ -26,9 +29,15 @@ def settle() -> None:
     gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
-def mark_ready() -> None:
+def mark_ready(worker: str) -> None:
+    """`worker`: as the log names it."""
     settle()
     say_ready()
+    log.info("worker.started", extra={"worker": worker, "pid": os.getpid()})
+
+
+def say_stopped(worker: str) -> None:
+    log.info("worker.stopped", extra={"worker": worker, "pid": os.getpid()})
 
 
 def say_ready() -> None:

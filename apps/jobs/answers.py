@@ -23,6 +23,7 @@ from apps.jobs.calls import JobView
 from apps.jobs.states import JobStatus, Reason
 
 MAX_RETRY_AFTER = 10
+NO_HEADERS: Mapping[str, str] = {}
 _WAIT = re.compile(r"[0-9]{1,6}")
 _TELLS = {
     JobStatus.QUEUED: "The job waits for a worker.",
@@ -101,14 +102,17 @@ def created(job: JobView, *, path: str, repeated: bool, now: datetime) -> Answer
 
 def status(job: JobView, *, now: datetime, if_none_match: str = "") -> Answer:
     """410 when what it gave has expired, 304 when the client has this very body."""
-    body = status_body(job)
+    more = {} if job.has_ended else {"Retry-After": str(_retry_after(job, now))}
+    return conditional(status_body(job), if_none_match, status=410 if job.status is JobStatus.EXPIRED else 200, headers=more)
+
+
+def conditional(body: dict[str, Any], if_none_match: str, *, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+    """With an ETag; 304 for whoever has this very body."""
     tag = f'"{hashlib.blake2b(orjson.dumps(body), digest_size=12).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie"}
-    if not job.has_ended:
-        headers["Retry-After"] = str(_retry_after(job, now))
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization, Cookie", **headers}
     if _matches(if_none_match, tag):
         return Answer(status=304, headers=headers)
-    return Answer(status=410 if job.status is JobStatus.EXPIRED else 200, body=body, headers=headers)
+    return Answer(status=status, body=body, headers=headers)
 
 
 def status_body(job: JobView) -> dict[str, Any]:
@@ -122,12 +126,12 @@ def status_body(job: JobView) -> dict[str, Any]:
     }
     if job.status is JobStatus.FINISHED:
         body["result"] = job.result
-        if job.result_status is not None:
-            body["result_status"] = job.result_status
     elif job.has_ended:
         body["error"] = job.error or _ENDS[job.status]
         if job.error_code:
             body["error_code"] = job.error_code
+        if job.errors:
+            body["errors"] = job.errors
         if job.status is JobStatus.EXPIRED:
             body["status_code"] = 410
     else:
@@ -136,6 +140,8 @@ def status_body(job: JobView) -> dict[str, Any]:
         body["progress"] = job.progress
         if job.rate is not None:
             body |= {"rate": job.rate, "eta_s": job.eta_s}
+    if job.result_status is not None and job.status in (JobStatus.FINISHED, JobStatus.FAILED):
+        body["result_status"] = job.result_status
     return body
 
 
@@ -146,10 +152,13 @@ class JobFailed(PlatformError):
 
 
 def own_result(job: JobView, headers: Mapping[str, str]) -> Answer:
-    """Inline: what the method answered, as if it had been called. Raises JobFailed when it did not."""
+    """Inline: what the method answered, as if it had been called. Raises JobFailed when it did not, with the status of the exception
+    that it raised where that has one (a `ValidationError`, DRF's `NotFound`)."""
     if job.status is JobStatus.FINISHED:
         return Answer(status=job.result_status or 200, body=job.result, headers=headers)
     code = 410 if job.status is JobStatus.EXPIRED else 403 if job.error_code == Reason.FORBIDDEN else 500
+    if job.status is JobStatus.FAILED:
+        code = job.result_status or code
     body = {**status_body(job), "status_code": code}
     raise JobFailed(body["error"], job_id=job.id, answer=Answer(status=code, body=body, headers=headers))
 

@@ -77,6 +77,7 @@ class JobView:
     result_status: int | None
     error_code: str
     error: str
+    errors: list[dict[str, str]] | None
     ended_as: str
     created_at: datetime
     not_before: datetime | None

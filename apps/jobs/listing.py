@@ -11,7 +11,7 @@ from apps.core import pages
 from apps.core.queries import Query, cursor_of, read_cursor
 from apps.jobs.calls import Owner
 from apps.jobs.models import ID_LENGTH, Job
-from apps.jobs.states import OPEN, JobStatus
+from apps.jobs.states import JobStatus
 
 HEAVY = ("request", "arguments", "result", "traceback")
 STATUSES = [status.value for status in JobStatus]
@@ -84,6 +84,6 @@ def summary(owner: Owner) -> dict[str, Any]:
     rows = visible(owner).order_by()
     statuses = dict(rows.values_list("status").annotate(number=Count("pk")))
     queues: dict[str, dict[str, int]] = {}
-    for queue, status, number in rows.filter(status__in=OPEN).values_list("queue", "status").annotate(number=Count("pk")):
+    for queue, status, number in rows.filter(ended_at__isnull=True).values_list("queue", "status").annotate(number=Count("pk")):
         queues.setdefault(queue, {})[status] = number
     return {"statuses": {name: statuses.get(name, 0) for name in STATUSES}, "queues": dict(sorted(queues.items()))}

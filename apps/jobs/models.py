@@ -47,6 +47,7 @@ class Job(models.Model):
     result_status = models.SmallIntegerField(null=True, blank=True, help_text="HTTP status of what the method answered, if it answered one")
     error_code = models.CharField(max_length=48, blank=True, default="")
     error = models.CharField(max_length=1000, blank=True, default="", help_text="one sentence for the owner")
+    errors = models.JSONField(null=True, blank=True, help_text="what was wrong, by field: field, code, message")
     traceback = models.TextField(blank=True, default="", help_text="for operators")
     ended_as = models.CharField(max_length=16, blank=True, default="", help_text="its first end; an expired job keeps it")
 
@@ -68,6 +69,8 @@ class Job(models.Model):
             models.Index(fields=["tend_at"], name="job_tend"),
             models.Index(fields=["org_id", "sequence"], name="job_org"),
             models.Index(fields=["owner", "sequence"], name="job_owner"),
+            # Of those that have not ended, which are few beside those that have.
+            models.Index(fields=["org_id", "queue", "status"], condition=models.Q(ended_at__isnull=True), name="job_open"),
         ]
         constraints = [models.UniqueConstraint(fields=["owner", "unique_key"], name="one_job_per_key")]
 

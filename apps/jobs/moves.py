@@ -3,6 +3,7 @@ comes second changes nothing. What follows (news, dependents) is told after the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +15,9 @@ from apps.core import bulk, events, ids
 from apps.jobs import news
 from apps.jobs.events import JobMoved, JobsMoved
 from apps.jobs.models import Job, JobEvent
-from apps.jobs.states import ENDED, JOB_STATES, JobStatus
+from apps.jobs.states import ENDED, JOB_STATES, WAITING, JobStatus, Reason
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +50,28 @@ def move_many(steps: Sequence[Step], *, now: datetime, also: Callable[[], None] 
         bulk.insert(rows)
         if also is not None:
             also()
-        transaction.on_commit(lambda: tell(rows, [step.job for step, _ in won]), using=router.db_for_write(Job))
+        transaction.on_commit(lambda: _after([(row, *each) for row, each in zip(rows, won, strict=True)]), using=router.db_for_write(Job))
     for step, change in won:
         for name, value in change.fields.items():
             setattr(step.job, name, value)
     return [step.job for step, _ in won]
+
+
+def _after(won: Sequence[tuple[JobEvent, Step, bulk.Change]]) -> None:
+    for row, step, change in won:
+        _log(row, step.job, change.fields.get("error_code", ""))
+    tell([row for row, _, _ in won], [step.job for _, step, _ in won])
+
+
+def _log(row: JobEvent, job: Job, code: str) -> None:
+    """Whatever did not go well, with all that somebody needs who looks for it at night."""
+    late = row.new == JobStatus.EXPIRED and row.old in WAITING
+    if row.new not in (JobStatus.FAILED, JobStatus.RETRYING) and not late:
+        return
+    # What follows from something that was said already, or was meant, is none to wake up for.
+    expected = code == Reason.DEPENDENCY_FAILED or (code == Reason.WORKER_STOPPED and row.new == JobStatus.RETRYING)
+    ids = {"job": row.job_id, "org": row.org_id, "queue": job.queue, "method": job.name, "attempt": row.attempt}
+    log.log(logging.INFO if expected else logging.WARNING, f"job.{row.new}", extra={**ids, "code": code, "reason": row.reason})
 
 
 def tell(rows: Sequence[JobEvent], jobs: Sequence[Job]) -> None:

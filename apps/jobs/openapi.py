@@ -51,13 +51,14 @@ class JobAnswer(Serializer):
     started_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     result = serializers.JSONField(required=False, help_text="what the method answered, once it is finished")
-    result_status = serializers.IntegerField(required=False, help_text="HTTP status of that, if it answered one")
+    result_status = serializers.IntegerField(required=False, help_text="HTTP status of that, or of the exception it raised")
     message = serializers.CharField(required=False, help_text="until it has ended")
     progress = serializers.FloatField(required=False, allow_null=True, help_text="percent, until it has ended")
     rate = serializers.FloatField(required=False, help_text="percent a second")
     eta_s = serializers.FloatField(required=False, allow_null=True, help_text="seconds left at that rate")
     error = serializers.CharField(required=False, help_text="why it has no result")
     error_code = serializers.CharField(required=False)
+    errors = JobProblem(many=True, required=False, help_text="what was wrong with the input, by field")
 
 
 def describe(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:

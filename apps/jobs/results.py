@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
     try:
         text = json.dumps(value, default=_plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NotJson(f"The method gave something that JSON cannot say: {_line(str(error))}") from None
+        raise NotJson(f"The method gave something that JSON cannot say: {line(str(error))}") from None
     if len(text) > MAX_BYTES:
         raise NotJson(f"The method gave {len(text)} bytes; a result may have {MAX_BYTES}. Store it, and give where it is.")
     if "\\u0000" in text or re.search(r"\\ud[89a-f]", text) and not _encodable(text):
@@ -76,8 +76,8 @@ def _encodable(text: str) -> bool:
 def sentence(error: BaseException) -> str:
     """One line for the owner of a job: what our errors say, else the kind of the exception and its first line."""
     if isinstance(error, PlatformError):
-        return _line(error.sentence)
-    first = _line(str(error))
+        return line(error.sentence)
+    first = line(str(error))
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
@@ -90,7 +90,8 @@ def trace(error: BaseException) -> str:
     return _blotted("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:].replace("\x00", "")
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """Its first line, printable, without what looks like a secret."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return _blotted("".join(char if char.isprintable() else " " for char in first))[:MAX_SENTENCE]
 

@@ -17,8 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from apps.core import bulk, clock, logs
-from apps.core.errors import PlatformError
-from apps.jobs import moves, progress, results, sending
+from apps.jobs import faults, moves, progress, results, sending
 from apps.jobs.backends import of
 from apps.jobs.guard import Guard
 from apps.jobs.heart import heart
@@ -37,6 +36,9 @@ CLAIMED_FIELDS = (
 )  # fmt: skip
 EARLY = timedelta(milliseconds=50)
 """A job may start so long before its time: clocks differ."""
+NO_ERROR = {"error_code": "", "error": "", "errors": None, "traceback": ""}
+"""Attempts before may have had one."""
+NO_ANSWER = {"result_status": None, "errors": None}
 AGAIN = {"deadline": None, "start_before": None}
 """Of an attempt that is followed by another: the job has begun in time."""
 SAYS = {
@@ -102,11 +104,11 @@ def _attempt(job: Job, *, alone: bool) -> None:
         except MemoryError:
             fail(job, Reason.OUT_OF_MEMORY.value, sentence(job, Reason.OUT_OF_MEMORY), running=running)
         except (Exception, SystemExit) as error:  # whatever the method raised is the end of the attempt
-            log.info("job.raised", extra={"error": type(error).__name__})
-            # Our errors know whether trying again can help; of a framework's, those that say no to whoever asks.
-            final = not error.retry_helps if isinstance(error, PlatformError) else getattr(error, "status", 500) in (401, 403, 404)
-            trace = results.trace(error)
-            fail(job, results.code(error), results.sentence(error), trace=trace, running=running, may_retry=not final)
+            fault = faults.of(error)
+            fail(
+                job, fault.code, fault.sentence, trace=results.trace(error), running=running, may_retry=fault.retry_helps,
+                answers=fault.fields,
+            )  # fmt: skip
 
 
 def _call(job: Job) -> tuple[Any, int | None]:
@@ -127,7 +129,7 @@ def _call(job: Job) -> tuple[Any, int | None]:
 
 def finish(job: Job, result: Any, status: int | None, *, running: Running | None = None) -> bool:
     now = clock.now()
-    said = {"result": result, "result_status": status, "error_code": "", "error": "", "traceback": ""}  # of attempts before
+    said = {"result": result, **NO_ERROR, "result_status": status}
     fields = {**said, **_last_progress(running, now), **_end(job, now)}
     return _move(job, JobStatus.FINISHED, fields, now=now)
 
@@ -140,11 +142,13 @@ def cancelled(job: Job, *, running: Running | None = None) -> bool:
 
 
 def fail(
-    job: Job, code: str, error: str, *, trace: str = "", running: Running | None = None, may_retry: bool = True, now: datetime | None = None
-) -> bool:
-    """The attempt failed: try again if the job has attempts left, else that is its end."""
+    job: Job, code: str, error: str, *, trace: str = "", running: Running | None = None, may_retry: bool = True,
+    answers: dict[str, Any] = NO_ANSWER, now: datetime | None = None,
+) -> bool:  # fmt: skip
+    """The attempt failed: try again if the job has attempts left, else that is its end. `answers`: what HTTP would answer
+    (`faults.Fault.fields`)."""
     now = now or clock.now()
-    said = {"error_code": code, "error": error[:1000], "traceback": trace, **_last_progress(running, now)}
+    said = {"error_code": code, "error": error[:1000], "traceback": trace, **answers, **_last_progress(running, now)}
     pause = pause_before_retry(job.options, failed=job.attempt - job.handed_back, random=random.random()) if may_retry else None
     if pause is None:
         return _move(job, JobStatus.FAILED, {**said, **_end(job, now)}, now=now, reason=error)
@@ -162,8 +166,8 @@ def hand_back(job: Job, *, running: Running | None = None, now: datetime | None 
     if not job.options.get("retries"):
         return fail(job, Reason.WORKER_STOPPED.value, said, running=running, may_retry=False, now=now)
     fields = {
-        "error_code": Reason.WORKER_STOPPED.value, "error": said, "traceback": "", "handed_back": job.handed_back + 1, "not_before": now,
-        "sent_at": now, "tend_at": sending.look_at(now=now), **AGAIN, **_last_progress(running, now),
+        "error_code": Reason.WORKER_STOPPED.value, "error": said, "traceback": "", **NO_ANSWER, "handed_back": job.handed_back + 1,
+        "not_before": now, "sent_at": now, "tend_at": sending.look_at(now=now), **AGAIN, **_last_progress(running, now),
     }  # fmt: skip
     if not _move(job, JobStatus.RETRYING, fields, now=now, reason=said):
         return False
@@ -173,10 +177,11 @@ def hand_back(job: Job, *, running: Running | None = None, now: datetime | None 
 
 def lost(job_id: str, attempt: int, *, code: str = Reason.WORKER_LOST.value, detail: str = "", now: datetime | None = None) -> bool:
     """Somebody saw the worker of this attempt die, or ended it, or upkeep heard nothing of it for a lease. False: the attempt was over."""
-    job = bulk.load(Job, [job_id], (*CLAIMED_FIELDS, "cancel_requested_at")).get(job_id)
+    job = bulk.load(Job, [job_id], (*CLAIMED_FIELDS, "cancel_requested_at", "worker")).get(job_id)
     if job is None or job.status != JobStatus.STARTED or job.attempt != attempt:
         return False
-    log.warning("job.worker_lost", extra={"job": job_id, "attempt": attempt, "code": code, "detail": detail})
+    if code != Reason.WORKER_STOPPED:
+        log.warning("job.worker_lost", extra={"job": job_id, "attempt": attempt, "worker": job.worker, "code": code, "detail": detail})
     if job.cancel_requested_at is not None:
         return cancelled(job)
     if code == Reason.WORKER_STOPPED:

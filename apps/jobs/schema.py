@@ -23,6 +23,7 @@ CREATED: dict[str, Any] = {
         "status_url": {"type": "string", "format": "uri-reference", "description": "where to ask for it; also in Location"},
     },
 }
+_PROBLEM: dict[str, Any] = {"type": "object", "properties": {name: {"type": "string"} for name in ("field", "code", "message")}}
 ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["success", "error", "status_code"],
@@ -32,7 +33,7 @@ ERROR: dict[str, Any] = {
         "status_code": {"type": "integer"},
         "errors": {
             "type": "array",
-            "items": {"type": "object", "properties": {name: {"type": "string"} for name in ("field", "code", "message")}},
+            "items": _PROBLEM,
         },
     },
 }
@@ -51,13 +52,14 @@ def status(result: dict[str, Any] | None = None) -> dict[str, Any]:
             "started_at": _NULLABLE_TIME,
             "ended_at": _NULLABLE_TIME,
             "result": {**(result or {}), "description": "what the method answered; once it is finished"},
-            "result_status": {"type": "integer", "description": "HTTP status of that, if it answered one"},
+            "result_status": {"type": "integer", "description": "HTTP status of that, or of the exception it raised, if there is one"},
             "message": {"type": "string", "description": "until it has ended"},
             "progress": {"type": "number", "minimum": 0, "maximum": 100, "nullable": True, "description": "until it has ended"},
             "rate": {"type": "number", "description": "percent a second"},
             "eta_s": {"type": "number", "nullable": True, "description": "seconds left at that rate"},
             "error": {"type": "string", "description": "why it has no result"},
             "error_code": {"type": "string"},
+            "errors": {"type": "array", "items": _PROBLEM, "description": "what was wrong with the input, by field"},
             "status_code": {"type": "integer", "description": "of an answer that is no 2xx"},
         },
     }

@@ -20,7 +20,7 @@ from django.db import router, transaction
 from apps.core import clock
 from apps.core.errors import Invalid, Missing, PlatformError, Problem
 from apps.core.streaming import seats
-from apps.jobs import adapters, answers, files, marks, streaming
+from apps.jobs import adapters, answers, faults, files, marks, streaming
 from apps.jobs.adapters import Call
 from apps.jobs.answers import Answer, Preference
 from apps.jobs.calls import JobCall, JobView, Owner
@@ -217,18 +217,7 @@ def _check(accepts: Any, data: Any) -> None:
         return
     serializer = accepts(data=data)
     if not serializer.is_valid():
-        raise Invalid(_problems(serializer.errors))
-
-
-def _problems(errors: Any, path: str = "") -> list[Problem]:
-    if isinstance(errors, Mapping):
-        return [each for name, inner in errors.items() for each in _problems(inner, f"{path}.{name}".strip("."))]
-    if isinstance(errors, (list, tuple)):
-        nested = [isinstance(each, Mapping) for each in errors]
-        if any(nested):
-            return [each for index, inner in enumerate(errors) for each in _problems(inner, f"{path}.{index}".strip("."))]
-        return [Problem(field=path, code=getattr(each, "code", "wrong"), message=str(each)) for each in errors]
-    return [Problem(field=path, code="wrong", message=str(errors))]
+        raise Invalid(faults.problems_of(serializer.errors))
 
 
 def _asker(view: Any, adapter: Any, request: Any) -> Owner:

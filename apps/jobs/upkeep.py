@@ -83,7 +83,7 @@ def _send(rows: list[Job], *, now: datetime) -> None:
 def expire(row: Job, *, now: datetime) -> bool:
     """What it gave is erased, and so is what it was given; that it was there is known until it is purged."""
     fields = {
-        "result": None, "error": "", "traceback": "", "message": "", "request": None, "arguments": {}, "unique_key": None,
+        "result": None, "error": "", "errors": None, "traceback": "", "message": "", "request": None, "arguments": {}, "unique_key": None,
         "body_hash": "", "tend_at": _purge_at(now),
     }  # fmt: skip
     request, backend = row.request, row.backend

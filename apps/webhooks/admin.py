@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from apps.core import clock
 from apps.core.admin import ReadOnlyAdmin, actor
 from apps.core.errors import Invalid, PlatformError
-from apps.webhooks.book import WebhookBook
+from apps.webhooks.book import StillAwaited, WebhookBook
 from apps.webhooks.event_types import ALL, EVENTS
 from apps.webhooks.models import Attempt, Delivery, Endpoint
 
@@ -106,6 +106,17 @@ class EndpointAdmin(admin.ModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Endpoint) -> None:
         self._book(request, obj).delete(obj.pk)
+
+    def get_deleted_objects(self, objs: Iterable[Endpoint], request: HttpRequest) -> tuple[Any, Any, Any, Any]:
+        """Those that may not go stand among what is protected."""
+        *found, protected = super().get_deleted_objects(objs, request)
+        protected = list(protected)
+        for row in objs:
+            try:
+                self._book(request, row).check_awaited(row)
+            except StillAwaited as error:
+                protected.append(f"{row}: {error.sentence}")
+        return (*found, protected)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         for row in queryset:

@@ -73,7 +73,7 @@ class OneEndpoint(WebhookView):
     def patch(self, request: Request, endpoint_id: str) -> HttpResponse:
         return answer(endpoint_json(self.book.change(endpoint_id, read_object(request))))
 
-    @extend_schema(tags=TAG, summary="Delete an endpoint and its log", responses={204: None, **problems(404)})
+    @extend_schema(tags=TAG, summary="Delete an endpoint and its log", responses={204: None, **problems(404, 409)})
     def delete(self, request: Request, endpoint_id: str) -> HttpResponse:
         self.book.delete(endpoint_id)
         return HttpResponse(status=204)

@@ -26,6 +26,7 @@ from apps.webhooks.event_types import ALL, EVENTS, floor
 from apps.webhooks.models import FAILED, PENDING, Attempt, Delivery, Endpoint
 from apps.webhooks.order import Order
 from apps.webhooks.schedule import LIFE
+from apps.webhooks.sources import sources
 
 ENDPOINTS_MAX, FOR_JOBS_MAX = 20, 100
 DESCRIPTION_LENGTH = 200
@@ -49,6 +50,13 @@ class TooManyJobUrls(Conflict):
     code, sentence = (
         "too_many_endpoints",
         f"Jobs of an org may name {FOR_JOBS_MAX} servers in their webhook URLs; delete endpoints no longer needed.",
+    )
+
+
+class StillAwaited(Conflict):
+    code, sentence = (
+        "endpoint_awaited",
+        "Jobs that have not ended name this endpoint to be told; delete it when they have, or disable it now.",
     )
 
 
@@ -136,8 +144,9 @@ class WebhookBook:
         return row, signing.secret(row, row.secret_salt)
 
     def delete(self, endpoint_id: str) -> None:
-        """With everything that was, or was to be, sent to it."""
+        """With everything that was, or was to be, sent to it. Raises StillAwaited."""
         row = self.get(endpoint_id)
+        self.check_awaited(row)
         facts, pk = _facts(row), row.pk
         with self._atomic():
             row.delete()
@@ -145,6 +154,12 @@ class WebhookBook:
         derive.forget()
         for model in (Delivery, Attempt):
             model.objects.filter(endpoint_id=pk).delete()
+
+    def check_awaited(self, row: Endpoint) -> None:
+        """Jobs that have not ended may have named it, and nobody else would tell their ends. One that is disabled tells nobody."""
+        others = list(self._rows()) if row.enabled else []
+        if any(answering(others, url) == row for source in sources() for url in source.awaited(self.org_id)):
+            raise StillAwaited(endpoint_id=row.pk)
 
     def ping(self, endpoint_id: str) -> Delivery:
         row = self._enabled(endpoint_id)

@@ -6,7 +6,7 @@ Transitions of tasks are one. Rooms beside this one bring theirs through `jobpla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,10 @@ class Source(Protocol):
         """What is sent of each, the same whenever it is asked."""
         ...
 
+    def awaited(self, org_id: str) -> Iterable[str]:
+        """URLs that will be told of a move still to come, whatever their endpoint wants."""
+        ...
+
 
 class TaskMoves:
     name = "transitions"
@@ -54,6 +58,9 @@ class TaskMoves:
             Move(id=facts[0], org_id=facts[2], event=f"task.{facts[4]}", task_key=facts[1], facts=facts)
             for facts in rows.order_by("pk").values_list("pk", *self.FIELDS[1:])[:limit]
         ]
+
+    def awaited(self, org_id: str) -> Iterable[str]:
+        return ()
 
     def bodies(self, moves: Sequence[Move]) -> list[str]:
         held = [each.facts for each in moves if has_agent(each.facts[3], each.facts[4])]

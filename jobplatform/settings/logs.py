@@ -77,6 +77,10 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "celery": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
+            # Celery's, which says what becomes of each child.
+            "multiprocessing": {"level": "ERROR", "handlers": ["console"], "propagate": False},
+            "rq": {"level": "WARNING"},
+            "dramatiq": {"level": "WARNING"},
             "flower.inspector": {"level": "ERROR"},  # asks before the workers are up
             "nats": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},

@@ -19,7 +19,7 @@ STATUS = _string("where the job is", enum=STATUSES)
 WHOLE: dict[str, Schema] = {name: each for name, each in schema.status()["properties"].items() if name != "status_code"}
 """What the status URL says of it, too."""
 BRIEF: dict[str, Schema] = {
-    **{name: each for name, each in WHOLE.items() if not name.startswith("result")},
+    **{name: each for name, each in WHOLE.items() if name != "errors" and not name.startswith("result")},
     "name": _string("the method, as people know it"),
     "queue": _string(),
     "backend": _string("what carries it to a worker"),
@@ -42,7 +42,7 @@ BRIEF: dict[str, Schema] = {
     "cancel_requested_at": _nullable(TIME),
     "result_expires_at": _nullable({**TIME, "description": "until then its result is kept"}),
     "error": _string("one sentence, once it has ended without a result"),
-    "error_code": _string("why", enum=[reason.value for reason in Reason]),
+    "error_code": _string(f"why: {', '.join(reason.value for reason in Reason)}, or the code of the exception that the method raised"),
 }
 JOB = _object(
     {
@@ -123,7 +123,13 @@ SUMMARY = _operation(
         "counts",
     ),
 )
-GET = _operation("get_job", "One job: where it is, how far, and its result or error", _json(JOB, "the job"), 404)
+GET = _operation(
+    "get_job",
+    "One job: where it is, how far, and its result or error",
+    {**_json(JOB, "the job, with an ETag"), 304: OpenApiResponse(description="nothing has changed since the ETag of If-None-Match")},
+    404,
+    parameters=[OpenApiParameter("If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="an ETag of an earlier answer")],
+)
 EVENTS = _operation(
     "list_job_events",
     "Every move of a job, oldest first",

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.http import answer, optional_object
-from apps.jobs import listing, streaming
+from apps.jobs import answers, listing, streaming
 from apps.jobs.api import docs, shapes
 from apps.jobs.calls import Owner
 from apps.jobs.listing import JobQuery
@@ -59,7 +59,10 @@ class Summary(JobsView):
 class OneJob(JobsView):
     @extend_schema(**docs.GET)
     def get(self, request: Any, job_id: str) -> HttpResponse:
-        return answer(self.shown(job_id))
+        said = answers.conditional(self.shown(job_id), request.headers.get("If-None-Match", ""))
+        if said.status == 304:
+            return HttpResponse(status=304, headers=said.headers)
+        return answer(said.body, headers=said.headers)
 
 
 class Events(JobsView):

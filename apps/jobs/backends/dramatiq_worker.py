@@ -47,7 +47,10 @@ _alone = False
 
 class Ready(Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        readiness.mark_ready()
+        readiness.mark_ready(_name(os.getpid()))
+
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        readiness.say_stopped(_name(os.getpid()))
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         telling = threading.Timer(settings.JOBS_STOP_S, heart.hand_back)

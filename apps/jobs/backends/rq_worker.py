@@ -58,7 +58,11 @@ class JobsWorker(Worker):
     def bootstrap(self, *how: Any, **more: Any) -> None:
         super().bootstrap(*how, **more)
         signal.signal(HAND_BACK, signal.SIG_IGN)  # a horse has this until it listens itself
-        readiness.mark_ready()
+        readiness.mark_ready(f"rq:{self.name}")
+
+    def teardown(self) -> None:
+        super().teardown()
+        readiness.say_stopped(f"rq:{self.name}")
 
     def reorder_queues(self, reference_queue: Queue) -> None:
         """The queues of a lane take turns: a crowd in one does not hold up the others."""

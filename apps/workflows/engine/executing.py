@@ -52,7 +52,8 @@ def execute(processor: TaskProcessor, item: WorkItem, task: TaskSpec, *, run: Ca
     except PlatformError as error:
         return Outcome(status=ItemStatus.FAILED, reason=clip(str(error)))
     except Exception as error:  # the boundary of user code: whatever it raises is why the item failed
-        log.info("item.raised", exc_info=True, extra={"path": item.path, "index": item.index})
+        facts = {"org": item.org_id, "session": item.session_id, "path": item.path, "index": item.index, "attempt": item.attempt}
+        log.warning("item.raised", exc_info=True, extra=facts)
         return Outcome(status=ItemStatus.FAILED, reason=clip(f"{type(error).__name__}: {error}"))
     return judge(result, task)
 

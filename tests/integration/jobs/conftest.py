@@ -68,6 +68,7 @@ def worker(django_db_setup, valkey, tmp_path_factory) -> Iterator[Server]:
         "CELERY_BROKER_URL": url,
         "JOBPLATFORM_DATA": str(place),
         "JOBS_GRACE_S": "1",
+        "LOG_LEVEL": "INFO",
         "PYTHONPATH": os.pathsep.join((str(BASE_DIR), str(BASE_DIR / "sdk"))),
     }
     command = [sys.executable, str(BASE_DIR / "manage.py"), "worker", "jobs", "--concurrency=2"]

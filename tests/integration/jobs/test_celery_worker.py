@@ -11,6 +11,7 @@ from django.db import connections
 from django_celery_results.models import TaskResult
 
 from apps.core import clock
+from apps.jobs import upkeep
 from apps.jobs.models import Job
 from tests.integration.jobs import samples
 from tests.processes import wait_until
@@ -48,20 +49,39 @@ def test_what_a_method_raises_is_its_end(celery_desk):
     assert seen.failed() and "no such page" in str(seen.result)
 
 
-def test_a_killed_child_fails_its_job_at_once_and_the_worker_goes_on(celery_desk, file):
+def said(worker, job, fact: str) -> str:
+    """The line of the worker's log, at its default level."""
+    def look() -> str:
+        return next((line for line in worker.output().splitlines() if f" {fact} " in line and f" job={job.id} " in line), "")
+
+    return wait_until(look, what=f"the log says {fact}")
+
+
+def test_the_log_of_a_worker_says_when_it_starts_and_what_failed(celery_desk, worker):
+    job = celery_desk.submit(samples.fail, "no such page; password=hunter2", retries=1, retry_delays=[0])
+    said(worker, job, "job.retrying")
+    upkeep.tend_jobs(now=clock.now())
+    job = celery_desk.ended(job)
+    assert [line for line in worker.output().splitlines() if " info " in line and "worker.started worker=jobs@" in line]
+    ids = f"org= queue=default method={samples.fail.__name__}"
+    for fact, attempt in (("job.retrying", 1), ("job.failed", 2)):
+        line = said(worker, job, fact)
+        assert " warning " in line and f"{ids} attempt={attempt} code=error reason=ValueError: no such page; password=…" in line
+
+
+def test_a_killed_child_fails_its_job_at_once_and_the_worker_goes_on(celery_desk, worker, file):
     job = celery_desk.submit(samples.never, str(file))
     os.kill(pid_in(file), signal.SIGKILL)
     job = celery_desk.ended(job)
     assert (job.status, job.error_code, job.error) == ("failed", "worker_lost", "The worker of the job died.")
     assert (job.ended_at - job.started_at).total_seconds() < 25, "not by the lease"
+    assert " warning " in said(worker, job, "job.worker_lost")
     assert celery_desk.ended(celery_desk.submit(samples.double, 1)).status == "finished"
 
 
 def test_a_killed_child_is_replaced_by_another_attempt_when_the_job_has_one(celery_desk, file):
     job = celery_desk.submit(samples.die, retries=1, retry_delays=[0])
     wait_until(lambda: celery_desk.look(job).status == "retrying", what="the first attempt is over")
-    from apps.jobs import upkeep
-
     upkeep.tend_jobs(now=clock.now())
     job = celery_desk.ended(job)
     assert (job.status, job.error_code, job.attempt) == ("failed", "worker_lost", 2)
@@ -71,7 +91,7 @@ def test_a_job_is_stopped_at_its_time_limit_and_its_child_lives_on(celery_desk, 
     job = celery_desk.ended(celery_desk.submit(samples.never, str(file), timeout=0.3))
     assert (job.status, job.error_code) == ("failed", "timeout")
     assert job.error == "The job took longer than its time limit of 0.3 s."
-    os.kill(pid_in(file), 0)
+    os.kill(int(job.worker.rpartition("/")[2]), 0)
 
 
 def test_a_job_that_heeds_no_signal_is_killed_after_the_grace(celery_desk, file):

@@ -21,7 +21,7 @@ from apps.webhooks.book import FOR_JOBS_MAX, TooManyJobUrls, WebhookBook
 from apps.webhooks.derive import Deriver
 from apps.webhooks.models import Delivery, Endpoint
 from apps.webhooks.order import Order
-from tests.factories import NOON, make_org
+from tests.factories import NOON, bearer, make_key, make_org
 from tests.integration.jobs_surface.kit import move, submit
 from tests.integration.webhooks.conftest import serve
 from tests.integration.webhooks.receiver import Receiver
@@ -169,3 +169,21 @@ def test_news_of_a_job_rings_the_bell_when_somebody_listens(receiver, redis):
     redis.delete("jp:webhooks:bell")
     move(job, STARTED)
     assert redis.llen("jp:webhooks:bell") == 1 and Order().due(now=clock.now()) == []
+
+
+def test_an_endpoint_that_running_jobs_name_stays_until_they_have_ended(receiver, client, admin_client):
+    """Nobody else would tell their ends. Once it is disabled it tells nobody anyway."""
+    job = submit(ADA, now=clock.now(), webhook_url=f"{receiver.url}?order=1")
+    row, book = Endpoint.objects.get(), WebhookBook(org_id="acme", by="ada", now=NOON)
+    path = f"/api/v1/webhooks/{row.pk}"
+    refused = client.delete(path, headers=bearer(make_key("acme", "org_admin")))
+    assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_awaited")
+    asked = admin_client.post(f"/admin/webhooks/endpoint/{row.pk}/delete/", {"post": "yes"})
+    assert b"Jobs that have not ended" in asked.content and Endpoint.objects.filter(pk=row.pk).exists()
+    move(job, STARTED, FINISHED)
+    assert deliver() == 1 and told(receiver) == [("job.finished", job.id)]
+    book.delete(row.pk)
+    submit(ADA, now=clock.now(), webhook_url=f"{receiver.url}?order=2")
+    book.change(row.pk, {"enabled": False})
+    book.delete(row.pk)
+    assert not Endpoint.objects.exists()

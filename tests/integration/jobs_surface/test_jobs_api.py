@@ -7,6 +7,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.db.models import Count
 
 from apps.jobs import answers
 from apps.jobs.calls import JobView, Owner
@@ -198,3 +199,23 @@ def test_what_cannot_be_an_id_is_as_missing_as_what_is_not(ada):
         for path in ("", "/events", "/stream"):
             ada.get(f"/{quote(job_id, safe='')}{path}", status=404)
         ada.post(f"/{quote(job_id, safe='')}/cancel", status=404)
+
+
+def test_a_job_that_has_not_changed_is_not_sent_again(ada, client):
+    job = ada.submit()
+    first = client.get(f"{JOBS}/{job.id}", headers=ada.headers)
+    again = {**ada.headers, "If-None-Match": first["ETag"]}
+    same = client.get(f"{JOBS}/{job.id}", headers=again)
+    assert (same.status_code, same.content, same["ETag"]) == (304, b"", first["ETag"])
+    move(job, STARTED)
+    changed = client.get(f"{JOBS}/{job.id}", headers=again)
+    assert (changed.status_code, changed.json()["status"]) == (200, "started") and changed["ETag"] != first["ETag"]
+
+
+def test_the_jobs_that_are_open_are_counted_by_an_index_of_them_alone(ada):
+    rows = Job.objects.filter(ended_at__isnull=True).values_list("org_id", "queue", "status").annotate(number=Count("pk")).order_by()
+    assert "job_open" in rows.explain()
+    done = ada.submit()
+    move(done, STARTED, FINISHED)
+    ada.submit(queue="rag")
+    assert list(rows) == [("acme", "rag", "queued", 1)]

@@ -81,6 +81,42 @@ def test_an_async_method_answers_inline_when_it_ends_in_time(jobs, sam):
     assert (failed.status_code, failed.json()["success"], failed.json()["error"]) == (500, False, "ValueError: no such thing")
 
 
+SAID = {
+    "serializer": (400, "invalid", [("words", "required", "This field is required."),
+                                    ("times", "min_value", "Ensure this value is greater than or equal to 1.")]),
+    "field": (400, "invalid", [("paper.pages", "invalid", "too many"), ("paper.pages", "invalid", "too long")]),
+    "django": (400, "invalid", [("age", "young", "not yet 18")]),
+    "denied": (403, "permission_denied", None),
+    "gone": (404, "not_found", None),
+    "404": (404, "not_found", None),
+    "busy": (429, "throttled", None),
+    "passing": (400, "parse_error", None),
+    "ours": (422, "invalid", [("a", "wrong", "is wrong")]),
+}  # fmt: skip
+
+
+def test_what_a_method_raises_for_its_caller_is_answered_with_its_own_status_field_by_field(jobs, sam):
+    for name, (status, code, problems) in SAID.items():
+        answer = sam.ask("PATCH", "/eager", {"raise": name})
+        body = answer.json()
+        said = [(each["field"], each["code"], each["message"]) for each in body["errors"]] if "errors" in body else None
+        assert (name, answer.status_code, body["status_code"], body["error_code"], said) == (name, status, status, code, problems)
+        assert (body["success"], body["status"], body["result_status"]) == (False, "failed", status)
+        assert sam.get(f"/eager?job_id={body['job_id']}").json()["error"] == body["error"]
+    gone = sam.ask("PATCH", "/eager", {"raise": "gone"}).json()
+    assert gone["error"] == "There is no such paper."
+
+
+def test_what_is_the_callers_fault_is_not_tried_again_unless_the_exception_says_so(jobs, sam):
+    """A retry would only say the same again; an exception with `retry_helps` knows better, and so does "too many requests"."""
+    retried = {}
+    for name in SAID:
+        job = sam.ask("PATCH", "/tried", {"raise": name}, Prefer="respond-async").json()["job_id"]
+        jobs.run_all()
+        retried[name] = Job.objects.get(pk=job).status == "retrying"
+    assert {name for name, again in retried.items() if again} == {"busy", "passing"}
+
+
 def test_the_client_may_prefer_to_wait_or_not_to(jobs, sam, settings):
     late = sam.ask("PATCH", "/eager", {}, Prefer="respond-async")
     assert (late.status_code, late["Preference-Applied"], late.json()["status"]) == (202, "respond-async", "enqueued")

@@ -12,6 +12,7 @@ router.register("shelf", views.Shelf, basename="shelf")
 
 own = [
     path("documents", views.Documents.as_view()),
+    path("tried", views.Tried.as_view()),
     path("eager", views.Eager.as_view()),
     path("own/<uuid:pk>", views.WithOwnGet.as_view()),
     path("overriding", views.Overriding.as_view()),

@@ -7,17 +7,19 @@ import json
 from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import JsonResponse
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.http import Http404, JsonResponse
 from django.views.generic import View
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ParseError, PermissionDenied, Throttled, ValidationError
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.response import Response
 from rest_framework.serializers import CharField, IntegerField, Serializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
-from apps.core.errors import Forbidden
+from apps.core.errors import Forbidden, Invalid, Problem
 from apps.jobs import JobManagerMixin, as_job
 from apps.jobs.backends.memory import MemoryBackend
 from apps.jobs.openapi import JobCreated
@@ -42,6 +44,23 @@ def seen(request: Any) -> dict[str, Any]:
 class Wish(Serializer):
     words = CharField()
     times = IntegerField(min_value=1, default=1)
+
+
+class MayHelp(ParseError):
+    retry_helps = True
+
+
+RAISED = {
+    "serializer": lambda: Wish(data={"times": 0}).is_valid(raise_exception=True),  # raises it itself
+    "field": lambda: ValidationError({"paper": {"pages": ["too many", "too long"]}}),
+    "django": lambda: DjangoValidationError({"age": DjangoValidationError("not yet %(n)s", code="young", params={"n": 18})}),
+    "denied": PermissionDenied,
+    "gone": lambda: NotFound("There is no such paper."),
+    "404": lambda: Http404("no such page"),
+    "busy": Throttled,
+    "passing": MayHelp,
+    "ours": lambda: Invalid([Problem(field="a", code="wrong", message="is wrong")]),
+}
 
 
 class Documents(JobManagerMixin, APIView):
@@ -69,7 +88,15 @@ class Documents(JobManagerMixin, APIView):
         await asyncio.sleep(0)
         if request.data.get("fail"):
             raise ValueError("no such thing")
+        if name := request.data.get("raise"):
+            raise RAISED[name]()
         return Response({"patched": request.data}, status=202 if request.data.get("later") else 200)
+
+
+class Tried(Documents):
+    def patch(self, request, **kwargs):
+        with self.job_options(retries=1, return_job_id=True):
+            return super().patch(request)
 
 
 class Eager(Documents):
