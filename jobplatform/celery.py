@@ -19,6 +19,7 @@ from jobplatform.queues import (
     REORDER_SECONDS,
     RESUME_BACKTESTS_SECONDS,
     RETENTION_SECONDS,
+    SWEEP_JOB_FILES_SECONDS,
     SWEEP_SECONDS,
     TELL_REVOKED_SECONDS,
     TEND_AGENTS_SECONDS,
@@ -90,6 +91,7 @@ app.conf.update(
             "options": {"expire_seconds": int(TEND_SESSIONS_SECONDS)},
         },
         "jobs": {"task": Work.TEND_JOBS, "schedule": TEND_JOBS_SECONDS, "options": {"expire_seconds": 3}},
+        "job-files": {"task": Work.SWEEP_JOB_FILES, "schedule": SWEEP_JOB_FILES_SECONDS, "options": {"expire_seconds": 600}},
         "evidence": {
             "task": Work.CATCH_UP_EVIDENCE,
             "schedule": CATCH_UP_EVIDENCE_SECONDS,

@@ -62,6 +62,7 @@ class Work:
     KILL_JOB = "jobs_kill"
     TEND_JOBS = "upkeep.tend_jobs"
     RETENTION = "upkeep.retention"
+    SWEEP_JOB_FILES = "upkeep.sweep_job_files"
 
 
 QUEUES = (
@@ -91,6 +92,7 @@ TEND_AGENTS_SECONDS = 3.0
 CATCH_UP_EVIDENCE_SECONDS = 20.0
 TEND_SESSIONS_SECONDS = 3.0
 TEND_JOBS_SECONDS = 1.0
+SWEEP_JOB_FILES_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)

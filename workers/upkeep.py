@@ -94,6 +94,12 @@ def tend_jobs(**_newer: object) -> None:
     jobs_upkeep.tend_jobs(now=clock.now())
 
 
+@shared_task(name=Work.SWEEP_JOB_FILES, ignore_result=True)
+def sweep_job_files(**_newer: object) -> None:
+    """Uploads whose job was never written."""
+    jobs_upkeep.sweep_files(now=clock.now())
+
+
 @shared_task(name=Work.SCHEDULES, ignore_result=True)
 def schedules(**_newer: object) -> None:
     """Fire what is due. Rung for every two seconds, and by each schedule's own row at its time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +19,8 @@ from django.utils.datastructures import MultiValueDict
 
 from apps.core import ids
 from apps.core.errors import TooLarge
+
+STRAY_AFTER = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +126,31 @@ def copied(request: Mapping[str, Any] | None) -> dict[str, Any] | None:
         delete(ref["stored"] for ref in copies)
         raise
     return {**request, "files": copies}
+
+
+def sweep(*, now: datetime) -> int:
+    """Delete uploads that no job names: whoever stored them died before writing the row, or while deleting them. How many they were.
+    Those of the last hour may belong to a row that is being written."""
+    try:
+        _, names = storage().listdir("")
+    except FileNotFoundError:  # nothing was ever uploaded
+        return 0
+    # Read after the list: a file that is on it and has a row by now is found.
+    strays = set(names) - _named() if names else set()
+    old = [name for name in strays if (at := _stored_at(name)) is not None and now - at > STRAY_AFTER]
+    delete(old)
+    return len(old)
+
+
+def _named() -> set[str]:
+    from apps.jobs.models import Job  # this module is loaded before there are models
+
+    rows = Job.objects.filter(request__isnull=False).exclude(request__files=[]).values_list("request__files", flat=True)
+    return {ref["stored"] for files in rows.iterator(chunk_size=1000) for ref in files or ()}
+
+
+def _stored_at(name: str) -> datetime | None:
+    try:
+        return storage().get_modified_time(name)
+    except FileNotFoundError:  # another copy of upkeep was first
+        return None

@@ -103,6 +103,16 @@ def purge(row: Job) -> None:
         _erase_files(row.request)
 
 
+def sweep_files(*, now: datetime) -> int:
+    """Uploads that belong to no job are deleted; how many they were."""
+    from apps.jobs import files  # the storage is loaded by those who look there
+
+    deleted = files.sweep(now=now)
+    if deleted:
+        log.info("jobs.stray_files_deleted", extra={"files": deleted})
+    return deleted
+
+
 def _settle_forgotten(*, now: datetime) -> None:
     """Whoever ended a job may have died before telling those that wait for it."""
     ended = Exists(Job.objects.filter(pk=OuterRef("on_id"), status__in=ENDED))

@@ -28,12 +28,12 @@ class Console:
         self._files = {name: LogFile(logs / f"{name}.log") for name in names}
         self._skipped = 0
 
-    def lines(self, name: str, lines: list[str], *, chatter: str = "") -> None:
-        """Empty lines, and those with `chatter` in them, go to the file only."""
+    def lines(self, name: str, lines: list[str], *, chatter: tuple[str, ...] = ()) -> None:
+        """Empty lines, and those with any of `chatter` in them, go to the file only."""
         self._files[name].write("".join(f"{line}\n" for line in lines))
         prefix = self._prefix[name]
         for line in lines:
-            if line and not (chatter and chatter in line):
+            if line and not any(each in line for each in chatter):
                 self._show(f"{prefix}{line}\n")
 
     def plain(self, line: str) -> None:

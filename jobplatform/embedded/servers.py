@@ -23,6 +23,9 @@ WEB_KILL_SECONDS = 3
 JOBS_STOP_SECONDS = 3.0
 """What a worker of jobs needs beyond `JOBS_STOP_S` and `JOBS_GRACE_S`."""
 
+CHATTER = ("worker: Warm shutdown", "apps.core.readiness")
+"""What each of them says of its beginning and end: here the supervisor speaks for all."""
+
 # A stage stops together, the next one after it. Whoever takes work in goes first, the servers last.
 STOP_ORDER = (
     ("web", "nursery"),
@@ -56,8 +59,8 @@ class Child:
     """Told to stop with the first stage, as it needs long; its own stage waits for it."""
     preloaded: bool = False
     """Forked by the nursery, where there is one: it has loaded what this one runs."""
-    chatter: str = ""
-    """Lines with this in them are for its file, not for the console."""
+    chatter: tuple[str, ...] = ()
+    """Lines with any of these in them are for its file, not for the console."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +125,11 @@ def children(plan: Plan) -> list[Child]:
         argv = (valkey_binary(), str(data / "valkey" / "valkey.conf"))
         probe = RedisAnswers(port=ports["redis"], password=plan.redis_password)
         # Its advice on the kernel's memory setting is for servers on machines of their own.
-        found.append(_child(plan, "redis", argv, stop_seconds=2.5, probe=probe, chatter="overcommit"))
+        found.append(_child(plan, "redis", argv, stop_seconds=2.5, probe=probe, chatter=("overcommit",)))
     if plan.has("nats"):
         argv = (nats_binary(), "-c", str(data / "nats" / "nats.conf"))
         probe = HttpAnswers(url=f"http://127.0.0.1:{ports['nats-monitor']}/healthz")
-        found.append(_child(plan, "nats", argv, stop_seconds=2.0, probe=probe, chatter="[INF]"))
+        found.append(_child(plan, "nats", argv, stop_seconds=2.0, probe=probe, chatter=("[INF]",)))
     if plan.nursery:
         # The room behind its arguments is for the names of those it forks.
         found.append(_child(plan, NURSERY, _python("-m", "jobplatform.embedded.nursery", " " * 200)))
@@ -145,11 +148,11 @@ def children(plan: Plan) -> list[Child]:
             more = {"stop_seconds": plan.jobs_stop_seconds, "told_first": True} if queue.jobs else {}
             for number in range(1, plan.workers.get(queue.name, queue.workers) + 1):
                 argv = _worker(queue, number, events=plan.has("flower"))
-                found.append(_child(plan, queue.name, argv, number=number, after=ready, chatter="worker: Warm shutdown", **more))
+                found.append(_child(plan, queue.name, argv, number=number, after=ready, chatter=CHATTER, **more))
     if plan.has("listener"):
-        found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready))
+        found.append(_child(plan, "listener", _python("manage.py", "listener"), after=ready, chatter=CHATTER))
     if plan.has("beat"):
-        found.append(_child(plan, "beat", _python("manage.py", "beat"), after=ready))
+        found.append(_child(plan, "beat", _python("manage.py", "beat"), after=ready, chatter=CHATTER))
     return found
 
 

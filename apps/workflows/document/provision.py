@@ -6,9 +6,11 @@ steps it waits for (directly or not) write. Anything else would be an error when
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from apps.core.errors import Problem
 from apps.workflows import expansion
 from apps.workflows.document import graph
 from apps.workflows.document.fields import Problems, shown
@@ -23,20 +25,26 @@ TEMPLATES = ("message_template", "input", "shared_instructions")
 AHEAD_WORK = 200_000
 """of counting what expansions of one document would make, before anything runs: some tenths of a second"""
 
+SCRIPTS_AHEAD = 100
+"""different scripts of one document that are compiled before anything runs: a millisecond or two each"""
+
+CheckScript = Callable[[str], Sequence[Problem]]
+"""What is wrong with a script, without running it."""
 Writers = dict[str, list[int]]
 """Result key → positions of the steps that write it, in the order of the session."""
 
 
 def check(
-    drafts: Sequence[Draft], tasks: Mapping[str, TaskSpec], context: Mapping[str, Any], order: Order | None, problems: Problems
-) -> dict[str, tuple[str, ...]]:
+    drafts: Sequence[Draft], tasks: Mapping[str, TaskSpec], context: Mapping[str, Any], order: Order | None, ahead: Ahead,
+    problems: Problems,
+) -> dict[str, tuple[str, ...]]:  # fmt: skip
     """Adds what is wrong; returns `SessionSpec.writers`. Without an order (names unresolved, a circle) what any step writes
     counts as provided: one mistake is told once."""
     found = _writers(drafts, order)
     before = graph.steps_before(drafts, order) if order else None
     if before is not None:
         _ordered(found, before, drafts, problems)
-    separate_keys, ahead = _Separate(drafts, tasks), _Ahead(problems.limits)
+    separate_keys = _Separate(drafts, tasks)
     for position, draft in enumerate(drafts):
         if draft.is_step:
             seen = None if before is None else before[position]
@@ -95,7 +103,7 @@ class _Names:
 
     def __init__(
         self, draft: Draft, task: TaskSpec, context: Mapping[str, Any], found: Writers, drafts: Sequence[Draft], before: int | None,
-        separate: _Separate, ahead: _Ahead, problems: Problems,
+        separate: _Separate, ahead: Ahead, problems: Problems,
     ) -> None:  # fmt: skip
         self.draft, self.task, self.context, self.writers, self.drafts = draft, task, context, found, drafts
         self.before, self.separate, self.ahead, self.problems = before, separate, ahead, problems
@@ -158,6 +166,8 @@ class _Names:
         if wrong:
             self.problems.extend(wrong)
             return None
+        if "script" in config:
+            self.problems.extend(replace(one, field=f"{where}.script") for one in self.ahead.wrong_with(config["script"]))
         data = self.task.expansion_data
         missing = False
         for path in expansion.sources(config, data):
@@ -173,13 +183,22 @@ class _Names:
         return expansion.item_variables(config, data)
 
 
-class _Ahead:
-    """Counts expansions before they run, as long as that is cheap: an absurd one is refused at once."""
+class Ahead:
+    """What can be known of expansions before they run, as long as that is cheap: an absurd one, or a script that does not compile, is
+    refused at once."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, check_script: CheckScript | None = None) -> None:
         self.limits, self.left = limits, limits.items
+        self.check_script, self.scripts = check_script, dict[str, Sequence[Problem]]()
         self.work = expansion.Work(AHEAD_WORK)
         self.schemas = result_schema.Judge()
+
+    def wrong_with(self, script: str) -> Sequence[Problem]:
+        if self.check_script is None or (script not in self.scripts and len(self.scripts) >= SCRIPTS_AHEAD):
+            return ()
+        if script not in self.scripts:
+            self.scripts[script] = self.check_script(script)
+        return self.scripts[script]
 
     def count(self, config: Mapping[str, Any], data: Mapping[str, Any], context: Mapping[str, Any], where: str) -> None:
         """Raises BadExpansion."""

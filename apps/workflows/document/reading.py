@@ -16,6 +16,7 @@ from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.workflows.document import fields, graph, provision
 from apps.workflows.document.fields import Check, Problems
 from apps.workflows.document.graph import Draft
+from apps.workflows.document.provision import CheckScript
 from apps.workflows.document.reading_task import ON_FAILURE, defaults, read_task
 from apps.workflows.document.spec import LIMITS, ROOT, Limits, NodeSpec, SessionSpec, TaskSpec
 
@@ -73,9 +74,12 @@ GROUP: Mapping[str, Check] = {
 GROUP_FIELDS = frozenset({*GROUP, "key", "dependencies", "optional_dependencies", "tasks", "task_groups"})
 
 
-def parse(document: Any, *, processors: Collection[str], limits: Limits = LIMITS) -> SessionSpec:
+def parse(
+    document: Any, *, processors: Collection[str], limits: Limits = LIMITS, check_script: CheckScript | None = None
+) -> SessionSpec:
     """A document from outside, judged whole. Raises Invalid with every problem, each `field` a JSON path such as
-    `task_groups[1].tasks[0].dependencies[2]`. `processors`: names of the registered TaskProcessors."""
+    `task_groups[1].tasks[0].dependencies[2]`. `processors`: names of the registered TaskProcessors. `check_script`: what is wrong
+    with a script before it runs; without it only the run can tell."""
     problems = Problems(limits)
     if type(document) is not dict:
         problems.wrong_type("", "an object", document)
@@ -87,9 +91,11 @@ def parse(document: Any, *, processors: Collection[str], limits: Limits = LIMITS
     graph.resolve(reading.drafts, problems)
     order = graph.order(reading.drafts, problems)
     unresolved = any(len(draft.found) != len(draft.waits) for draft in reading.drafts)
-    writers = provision.check(reading.drafts, reading.tasks, reading.session.get("context", {}), None if unresolved else order, problems)
+    ahead = provision.Ahead(limits, check_script)
+    given = reading.session.get("context", {})
+    writers = provision.check(reading.drafts, reading.tasks, given, None if unresolved else order, ahead, problems)
     for index, key in enumerate(reading.session.get("result_keys") or ()):
-        if key not in writers and key not in reading.session.get("context", {}) and not provision.separate(key, reading.tasks.values()):
+        if key not in writers and key not in given and not provision.separate(key, reading.tasks.values()):
             problems.add(f"result_keys[{index}]", "unknown_result", f"no task writes `{key}`{problems.near(key, writers)}")
     problems.raise_any()
     return reading.spec(order, writers)

@@ -17,6 +17,8 @@ from collections.abc import Callable
 
 from django.db import close_old_connections
 
+from apps.workflows.engine.store import UnknownSession
+
 log = logging.getLogger(__name__)
 
 BEGINS_SECONDS = 0.01
@@ -52,6 +54,8 @@ class _Afterwards:
             try:
                 close_old_connections()
                 context.run(piece)
+            except UnknownSession:
+                pass  # deleted meanwhile, and all that would be written with it
             except Exception:  # the thread goes on; the piece's chunk has a lease that lapses, and is found by upkeep
                 log.exception("afterwards.failed")
             finally:

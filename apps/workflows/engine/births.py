@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.db import IntegrityError
 
 from apps.core import bulk, clock, ids
 from apps.core.auth import Principal
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, Problem, Unavailable
 from apps.core.failpoint import failpoint
 from apps.workflows.context.context import ContextStore
 from apps.workflows.document import reading
@@ -21,6 +22,8 @@ from apps.workflows.document.spec import SessionSpec
 from apps.workflows.engine import processors, store
 from apps.workflows.models import Session, SessionEvent, Step
 from apps.workflows.states import SessionStatus, StepStatus
+
+log = logging.getLogger(__name__)
 
 BATCH = 1000
 CONTEXT_WRITER = "session"
@@ -32,7 +35,19 @@ class OtherDocument(Conflict):
 
 def judge(document: Any) -> SessionSpec:
     """Raises Invalid with every problem."""
-    return reading.parse(document, processors=processors.names())
+    return reading.parse(document, processors=processors.names(), check_script=_check_script)
+
+
+def _check_script(source: str) -> Sequence[Problem]:
+    from apps.dsl import expanding as starlark  # a sandbox is loaded only by those who ask for one
+
+    try:
+        starlark.check(source)
+    except starlark.ScriptFailed as error:
+        return error.problems
+    except Unavailable as error:  # no reason to turn a session away: the step finds out when it runs
+        log.warning("script.not_checked", extra={"error": error.sentence})
+    return ()
 
 
 def create(document: Mapping[str, Any], principal: Principal, *, now: datetime) -> tuple[Session, bool]:

@@ -108,9 +108,12 @@ def after(chunk_ids: Collection[str], *, now: datetime) -> list[Sending]:
     for session_key, step_id in Chunk.objects.filter(pk__in=list(chunk_ids)).values_list("session_key", "step_id"):
         steps.setdefault(session_key, set()).add(step_id.removeprefix(f"{session_key}:"))
     for session_key, paths in steps.items():
-        session = store.light(session_key)
-        limits.release(session, store.spec_of(session), now=now)
-        found += look(session_key, paths, now=now)
+        try:
+            session = store.light(session_key)
+            limits.release(session, store.spec_of(session), now=now)
+            found += look(session_key, paths, now=now)
+        except store.UnknownSession:
+            continue  # deleted meanwhile; the others go on
     return found
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from apps.core import clock
+from apps.jobs import files, upkeep
 from apps.jobs.models import Job
 from apps.jobs.snapshot import copied, erase
 from apps.orgs import keys
@@ -79,6 +82,19 @@ def test_an_async_method_answers_inline_when_it_ends_in_time(jobs, sam):
     assert sam.ask("PATCH", "/eager", {"later": 1}).status_code == 202  # the method's own status
     failed = sam.ask("PATCH", "/eager", {"fail": 1})
     assert (failed.status_code, failed.json()["success"], failed.json()["error"]) == (500, False, "ValueError: no such thing")
+
+
+def test_an_upload_whose_job_was_never_written_is_deleted_an_hour_later(jobs, sam, tmp_path):
+    upload = SimpleUploadedFile("notes.txt", b"be prepared", content_type="text/plain")
+    assert sam.client.post("/documents", {"paper": upload}, headers=bearer(sam.key)).status_code == 202
+    (kept,) = tmp_path.iterdir()
+    files.keep([("paper", upload)])  # as far as a process came that died before it wrote the row
+    assert len(list(tmp_path.iterdir())) == 2
+    assert upkeep.sweep_files(now=clock.now() + timedelta(minutes=59)) == 0
+    assert upkeep.sweep_files(now=clock.now() + timedelta(minutes=61)) == 1
+    assert list(tmp_path.iterdir()) == [kept]
+    jobs.run_all()
+    assert only_job().status == "finished"
 
 
 SAID = {

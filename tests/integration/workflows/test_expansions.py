@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from apps.workflows.models import Item
+from apps.core import clock
+from apps.core.errors import Invalid
+from apps.workflows.models import Item, Session
 from tests.spec_examples import ARRAY, CUSTOM, MATRIX, OBJECTS
 
 pytestmark = pytest.mark.store
@@ -63,6 +65,25 @@ def test_an_empty_list_completes_at_once_with_the_empty_value(flow):
     session_id = flow.run({"context": {"numbers": []}, "tasks": tasks})
     assert flow.status(session_id) == "completed"
     assert flow.results(session_id)["none"]["results"] == [] and flow.results(session_id)["none"]["metrics"]["total"] == 0
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_script_that_does_not_compile_is_refused_before_anything_runs(flow, dry_run):
+    def scripted(key: str, script: str, **more) -> dict:
+        return task(key, expansion_config={"type": "custom", "script": script}, **more)
+
+    wrong = "def expand(data):\n    return [one for one in dta]"
+    runs = "def expand(data):\n    return 1 // 0"
+    tasks = [scripted("a", wrong), scripted("b", "x = 1"), scripted("c", runs), task("d", dependencies=["e"])]
+    with pytest.raises(Invalid) as refused:
+        flow.sessions.create({"session_id": "s1", "tasks": tasks}, flow.principal, now=clock.now(), dry_run=dry_run)
+    found = {problem.field: problem.message for problem in refused.value.problems}
+    assert found.pop("tasks[3].dependencies[0]"), "with whatever else is wrong"
+    assert found == {
+        "tasks[0].expansion_config.script": "line 2: Variable `dta` not found, did you mean `data`?",
+        "tasks[1].expansion_config.script": "the script has no function expand",
+    }
+    assert not Session.objects.exists()
 
 
 def test_an_expansion_that_cannot_be_made_fails_its_step_in_words_and_runs_nothing(flow):

@@ -30,7 +30,7 @@ def test_each_line_says_whose_it_is_and_is_kept_in_a_file_of_its_own(tmp_path, p
 def test_chatter_goes_to_the_file_only(tmp_path, pipe):
     reader, out = pipe
     console = Console(tmp_path, ["nats"], out=out)
-    console.lines("nats", ["[INF] fine", "[WRN] odd"], chatter="[INF]")
+    console.lines("nats", ["[INF] fine", "[WRN] odd"], chatter=("[INF]",))
     console.close()
     assert os.read(reader, 9999).decode() == "nats │ [WRN] odd\n"
     assert (tmp_path / "nats.log").read_text() == "[INF] fine\n[WRN] odd\n"
