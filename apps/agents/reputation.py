@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from django.db.models import Q
 
 from apps.agents import posterior
 from apps.agents.models import Evidence
@@ -30,7 +31,9 @@ from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 NEWEST = 1_000
 """Attempts of an agent that count, at most: with a half-life of a hundred attempts or fewer, older ones weigh nothing."""
 ROWS_MAX = 50_000
-"""Rows read for all agents asked about together, newest first."""
+"""Rows read at a time for all agents asked about together, newest first."""
+LOOKS_MAX = 8
+"""Times that rows are read for those of them whose evidence was crowded out by others'."""
 HALF_LIVES = 10
 """Evidence older than this weighs less than a thousandth, and is not read."""
 RECENT = 50
@@ -205,12 +208,23 @@ def _keep(org_id: str, made: dict[str, Figures], config: OrgConfig) -> None:
 def _evidence(org_id: str, subject_ids: Sequence[str], config: OrgConfig, now: datetime) -> dict[str, list[Evidence]]:
     """Newest first, by agent."""
     since = now - timedelta(seconds=HALF_LIVES * config.reputation_half_life_s)
-    rows = Evidence.objects.filter(org_id=org_id, agent__in=subject_ids, ended_at__gte=since).order_by("-ended_at").only(*FIELDS)
     by_agent: dict[str, list[Evidence]] = {}
-    for row in rows[: min(ROWS_MAX, NEWEST * len(subject_ids))]:
-        mine = by_agent.setdefault(row.agent, [])
-        if len(mine) < NEWEST:
-            mine.append(row)
+    wanted, enough = set(subject_ids), min(NEWEST, max(RECENT, ROWS_MAX // len(subject_ids)))
+    rest = Q()
+    for _ in range(LOOKS_MAX):
+        most = min(ROWS_MAX, NEWEST * len(wanted))
+        asked = Evidence.objects.filter(rest, org_id=org_id, agent__in=wanted, ended_at__gte=since)
+        rows = list(asked.order_by("-ended_at", "-pk").only(*FIELDS)[:most])
+        for row in rows:
+            mine = by_agent.setdefault(row.agent, [])
+            if len(mine) < NEWEST:
+                mine.append(row)
+        # A few that are busy may have taken all the room: go on from here for the others.
+        wanted = {name for name in wanted if len(by_agent.get(name, ())) < enough}
+        if len(rows) < most or not wanted:
+            break
+        last = rows[-1]
+        rest = Q(ended_at__lt=last.ended_at) | Q(ended_at=last.ended_at, pk__lt=last.pk)
     return by_agent
 
 

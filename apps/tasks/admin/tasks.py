@@ -31,6 +31,7 @@ from apps.roles.models import Subject, SubjectRole
 from apps.tasks import deciding, shapes, steering
 from apps.tasks.admin import explain as admin_explain
 from apps.tasks.admin import queue as admin_queue
+from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.listing import HEAVY
 from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
@@ -70,6 +71,9 @@ class SteerForm(ActionForm):
     reason = forms.CharField(required=False, max_length=1000, widget=forms.TextInput(attrs={"placeholder": "for the history"}))
     subject_id = forms.CharField(
         required=False, max_length=180, label="Subject", widget=forms.TextInput(attrs={"placeholder": "to assign"})
+    )
+    priority = forms.CharField(  # checked by its action: of a form that is not valid the admin only says "no action selected"
+        required=False, widget=forms.NumberInput(attrs={"placeholder": "another", "min": PRIORITY_MIN, "max": PRIORITY_MAX})
     )
 
     @staticmethod
@@ -128,7 +132,7 @@ class TaskAdmin(ReadOnlyAdmin):
     search_help_text = "how a task id or a submitter begins, or words of a goal"
     ordering = ("-sequence",)
     action_form = SteerForm
-    actions = ("cancel", "requeue", "approve", "reject", "assign", "accept_result", "reject_result", "send_back")
+    actions = ("cancel", "requeue", "reprioritize", "approve", "reject", "assign", "accept_result", "reject_result", "send_back")
     change_form_template = "admin/tasks/task/change_form.html"
     fieldsets = (
         (None, {"fields": ("task_id", "org_id", "state", "reason", "goal", "intent", "submitter_subject_id", "job_space_id")}),
@@ -188,6 +192,22 @@ class TaskAdmin(ReadOnlyAdmin):
             request, chosen, "queued again", lambda task, said, now: steering.requeue(task, actor=said.actor, reason=said.reason, now=now)
         )
 
+    @admin.action(description="Give another priority", permissions=["steer"])
+    def reprioritize(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
+        said = Said.of_form(request)
+        try:
+            wanted = forms.IntegerField(min_value=PRIORITY_MIN, max_value=PRIORITY_MAX).clean(request.POST.get("priority", ""))
+        except forms.ValidationError as error:
+            self.message_user(request, f"Priority: {' '.join(error.messages)}", messages.ERROR)
+            return
+        tasks = list(TaskStore().load_many(self._keys(request, chosen)).values())
+        changed = steering.reprioritize(tasks, wanted, actor=said.actor, reason=said.reason, now=clock.now())
+        if changed:
+            self.message_user(request, f"{len(changed)} given priority {wanted}.", messages.SUCCESS)
+        if len(changed) < len(tasks):
+            left = f"{len(tasks) - len(changed)} left alone: they have ended, have that priority, or moved on at the same moment."
+            self.message_user(request, left, messages.WARNING)
+
     @admin.action(description="Approve (of those that wait for it)", permissions=["steer"])
     def approve(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
         self._approval(request, chosen, "approved", accepted=True)
@@ -229,9 +249,8 @@ class TaskAdmin(ReadOnlyAdmin):
 
     def _steer(self, request: HttpRequest, chosen: QuerySet[Task], done: str, steer: Steer) -> None:
         said = Said.of_form(request)
-        keys = list(chosen.values_list("pk", flat=True)[: STEERED_AT_ONCE + 1])
         count = 0
-        for task in TaskStore().load_many(keys[:STEERED_AT_ONCE], entry=True).values():
+        for task in TaskStore().load_many(self._keys(request, chosen), entry=True).values():
             try:
                 steer(task, said, clock.now())
                 count += 1
@@ -239,8 +258,12 @@ class TaskAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"Task {task.task_id}: {error.sentence}", messages.WARNING)
         if count:
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
+
+    def _keys(self, request: HttpRequest, chosen: QuerySet[Task]) -> list[str]:
+        keys = list(chosen.values_list("pk", flat=True)[: STEERED_AT_ONCE + 1])
         if len(keys) > STEERED_AT_ONCE:
             self.message_user(request, f"Only the first {STEERED_AT_ONCE} of those chosen: do it again for the others.", messages.WARNING)
+        return keys[:STEERED_AT_ONCE]
 
 
 def _timeline(task: Task) -> list[dict[str, Any]]:

@@ -232,12 +232,16 @@ class BulkRunner:
         return True
 
     def _next(self, action: BulkAction, wanted: Wanted) -> tuple[Sequence[Task | DeadLetter], str | None]:
+        left = action.total - action.done
+        if left <= 0:
+            return [], None
         after = read_cursor(action.cursor) if action.cursor else None
         rows = wanted.rows(action.org_id, upto=action.upto)
         if wanted.source == TASKS:
             rows = rows.only("key", "task_id", "sequence", "org_id")
-        found, more = page_of(rows, action.org_id, after=after, limit=self._batch)
-        return found, cursor_of(found[-1]) if more else None
+        # What comes to fit the filter while we work (it is queued again, say) is no reason to touch more than was counted.
+        found, more = page_of(rows, action.org_id, after=after, limit=min(self._batch, left))
+        return found, cursor_of(found[-1]) if more and len(found) < left else None
 
     def _record(self, action: BulkAction, mine: int, outcome: Outcome, following: str | None, now: datetime) -> None:
         fields: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import time
 from typing import Any
 
 from rich.text import Text
@@ -17,6 +18,7 @@ Examples:
   jobctl agents                                       who is there, and how they do
   jobctl agents show ada
   jobctl agents pause ada --reason "new disk"         resume, drain, undrain, reset-breaker, revoke alike
+  jobctl agents drain ada --wait                      returns once it has nothing left
   jobctl agents invite ada --role scouts --expires 2h prints a token that works once
   jobctl agents enrol --token je_...                  on the agent's machine: prints its API key
   jobctl agents enrolments
@@ -26,6 +28,7 @@ STEER = ("pause", "resume", "drain", "undrain", "reset-breaker", "revoke")
 VERBS = ("list", "show", *STEER, "invite", "enrol", "enrolments", "withdraw")
 WITHOUT_ID = {"list", "enrolments", "enrol"}
 OUTCOMES = ("completed", "failed", "lost", "rejected", "declined", "excused")
+POLL_SECONDS = 0.5
 _SIZES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -33,6 +36,7 @@ def agent_arguments(to: argparse.ArgumentParser) -> None:
     to.add_argument("verb", choices=VERBS, nargs="?", default="list", metavar="VERB", help=f"{', '.join(VERBS)} (default: list)")
     to.add_argument("target", metavar="AGENT|ENROLMENT", nargs="?", help="an agent's subject id; with withdraw: an enrolment's id")
     to.add_argument("--reason", default="", help="kept with the agent, and on the audit trail")
+    to.add_argument("--wait", action="store_true", help="with drain: until it has nothing left; Ctrl-C leaves it draining")
     to.add_argument("--role", action="append", default=[], metavar="ID", help="with invite: a role it will hold, may be repeated")
     to.add_argument("--space", metavar="ID", help="with invite: the job space it will hold them in (default: every one)")
     to.add_argument("--expires", type=span, metavar="SPAN", help="with invite: how long the token works, as 90s, 15m, 2h, 7d (default 1d)")
@@ -72,10 +76,17 @@ def agents(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     elif verb == "show":
         _show(client.agent(target), screen)
     else:
+        if options.wait and verb != "drain":
+            raise ValueError(f"--wait does not go with {verb}")
         found = getattr(client, "reset_breaker" if verb == "reset-breaker" else f"{verb}_agent")(target, options.reason)
+        while options.wait and found.state == "draining":
+            time.sleep(POLL_SECONDS)
+            found = client.agent(target)
         _say(screen, found.data, found.subject_id, found.state, found.barred)
         if found.data.get("told_nats") is False:
             screen.note("NATS is away: the agent stays connected until the platform reaches it. It gets nothing all the same.")
+        if options.wait and found.state != "drained":
+            return Exit.NOT_COMPLETED  # somebody took it back, or revoked it
     return Exit.FINE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from jobplatform_sdk.cli.parsing import instant, moment, verbs, without_verb
+from jobplatform_sdk.cli.parsing import instant, moment, or_none, seconds_of, verbs, without_verb
 from jobplatform_sdk.client_values import STATUSES
 
 KINDS = ("max_attempts", "agent_failed", "no_agent", "poison", "not_verified", "expired")
@@ -49,10 +49,11 @@ Examples (for operators):
 SCHEDULE_MORE = """\
 Examples (for operators):
   jobctl schedule create nightly --goal "Tidy up" --intent "weekly" --cron "30 2 * * *" --timezone Europe/Berlin --overlap skip
+  jobctl schedule create weekdays --goal "Report" --intent "daily" --cron "0 9 * * mon-fri" --dry-run
   jobctl schedule create once --file entry.json --at 2026-12-24T18:00
   jobctl schedule list
   jobctl schedule next nightly --count 10
-  jobctl schedule change nightly --every 3600
+  jobctl schedule change nightly --every 1h --ends none
   jobctl schedule pause nightly
   jobctl schedule history nightly
 
@@ -109,7 +110,9 @@ def operating(add: Add) -> None:
         return made
 
     verb("show", "one schedule and its next times")
-    _writing(verb("create", "a new schedule"))
+    create = verb("create", "a new schedule")
+    _writing(create)
+    create.add_argument("--dry-run", action="store_true", help="check it and show when it would fire; nothing is stored")
     _writing(verb("change", "change what is given, leave the rest"))
     for name, summary in (
         ("pause", "fire no more until resumed"), ("resume", "go on from now"), ("run", "one task now, out of turn"),
@@ -145,14 +148,14 @@ def _writing(to: argparse.ArgumentParser) -> None:
     to.add_argument("--file", metavar="FILE", help="a whole entry as JSON (- for standard input); the flags above override it")
     when = to.add_mutually_exclusive_group()
     when.add_argument("--cron", metavar="RULE", help='"minute hour day month weekday"')
-    when.add_argument("--every", type=int, metavar="SECONDS")
+    when.add_argument("--every", type=seconds_of, metavar="SPAN", help="as 90s, 15m, 2h, 7d, or a number of seconds")
     when.add_argument("--at", type=instant, metavar="TIME", help="once")
     to.add_argument("--timezone", metavar="ZONE", help="the clock of --cron, such as Europe/Berlin (default UTC)")
-    to.add_argument("--starts", type=instant, metavar="TIME")
-    to.add_argument("--ends", type=instant, metavar="TIME")
+    to.add_argument("--starts", type=or_none(instant), metavar="TIME", help="not before; none: at once")
+    to.add_argument("--ends", type=or_none(instant), metavar="TIME", help="not after; none: never")
     to.add_argument("--overlap", choices=("allow", "skip", "cancel_previous"), help="while an earlier task is open (default allow)")
     to.add_argument("--catch-up", choices=("skip", "one", "all"), help="after the platform was away (default one)")
     to.add_argument("--catch-up-max", type=int, metavar="N")
-    to.add_argument("--jitter", type=int, metavar="SECONDS", help="fire up to so much later")
-    to.add_argument("--due-after", type=int, metavar="SECONDS", help="deadline of each task")
+    to.add_argument("--jitter", type=seconds_of, metavar="SPAN", help="fire up to so much later")
+    to.add_argument("--due-after", type=or_none(seconds_of), metavar="SPAN", help="deadline of each task; none: it has none")
     to.add_argument("--description")

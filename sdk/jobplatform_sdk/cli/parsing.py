@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 _AGE = re.compile(r"(\d{1,9})([smhd])")
 _UNKNOWN = re.compile(r"argument (?:COMMAND|VERB): invalid choice: '([^']*)' \(choose from (.*)\)")
+NONE = "none"
+"""Said where a field is to be emptied."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,6 +77,16 @@ def span(text: str) -> timedelta:
     if not (found := _AGE.fullmatch(text)):
         raise _not(text, "a span such as 90s, 15m, 24h, 7d")
     return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]])
+
+
+def seconds_of(text: str) -> int:
+    """Whole seconds, from a number of them or a span."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else int(span(text).total_seconds())
+
+
+def or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Also takes the word that empties a field."""
+    return lambda text: NONE if text == NONE else read(text)
 
 
 def instant(text: str) -> datetime:

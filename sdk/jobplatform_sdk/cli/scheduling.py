@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
+from jobplatform_sdk.cli.parsing import NONE
 from jobplatform_sdk.cli.screen import Exit, Screen, clock
 from jobplatform_sdk.cli.submitting import entry_given
 from jobplatform_sdk.client import Client
 from jobplatform_sdk.client_operating import Firing, Schedule
+from jobplatform_sdk.client_values import Json
 
 
 def schedule(options: argparse.Namespace, client: Client, screen: Screen) -> int:
@@ -44,6 +46,7 @@ def _tell(one: Schedule, screen: Screen) -> int:
     screen.line(Text(one.name, style="bold"), _state(one), one.when)
     entry = data.get("entry") or {}
     facts = [
+        ("about", data.get("description")),
         ("goal", entry.get("task_goal") or entry.get("goal")),
         ("overlap", data.get("overlap")),
         ("catch-up", f"{data.get('catch_up')}" + (f", at most {data.get('catch_up_max')}" if data.get("catch_up") == "all" else "")),
@@ -54,7 +57,23 @@ def _tell(one: Schedule, screen: Screen) -> int:
         if value:
             screen.line(Text(f"  {name:<9}", style="dim"), str(value))
     for time in one.upcoming:
-        screen.line(Text("  next     ", style="dim"), str(time.get("local")), f"({time.get('planned')})")
+        screen.line(Text("  next     ", style="dim"), _time(time))
+    return Exit.FINE
+
+
+def _time(time: Json) -> str:
+    later = f", fires {time.get('fires')}" if time.get("fires") != time.get("planned") else ""
+    return f"{time.get('local')} ({time.get('planned')}{later})"
+
+
+def _times(times: list[Json], screen: Screen) -> int:
+    for time in times:
+        if screen.json:
+            screen.document(time)
+        else:
+            screen.line(_time(time))
+    if not times and not screen.json:
+        screen.note("it fires no more")
     return Exit.FINE
 
 
@@ -64,6 +83,8 @@ def _show(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 
 def _create(options: argparse.Namespace, client: Client, screen: Screen) -> int:
     entry = {"task_priority_value": 0, **entry_given(options, needed=True)}
+    if options.dry_run:
+        return _times(client.preview_schedule(name=options.name, entry=entry, **_fields(options)), screen)
     return _tell(client.create_schedule(options.name, entry, **_fields(options)), screen)
 
 
@@ -83,7 +104,7 @@ def _fields(options: argparse.Namespace) -> dict[str, Any]:
         "catch_up_max": options.catch_up_max, "jitter_seconds": options.jitter, "due_after_seconds": options.due_after,
         "description": options.description,
     }  # fmt: skip
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: None if value == NONE else value for name, value in found.items() if value is not None}
 
 
 def _pause(options: argparse.Namespace, client: Client, screen: Screen) -> int:
@@ -117,12 +138,7 @@ def _delete(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 
 
 def _next(options: argparse.Namespace, client: Client, screen: Screen) -> int:
-    for time in client.next_times(options.name, options.count):
-        if screen.json:
-            screen.document(time)
-        else:
-            screen.line(str(time.get("local")), f"({time.get('planned')})")
-    return Exit.FINE
+    return _times(client.next_times(options.name, options.count), screen)
 
 
 def _history(options: argparse.Namespace, client: Client, screen: Screen) -> int:

@@ -102,3 +102,23 @@ def test_a_thousand_agents_are_judged_in_one_query(django_assert_max_num_queries
     with django_assert_max_num_queries(3):  # the org's config may be read
         found = figures(*names)
     assert len(found) == 1000 and found["a100"].completed == 1
+
+
+def test_a_busy_agent_crowds_out_nobodys_evidence(monkeypatch):
+    make_org()
+    monkeypatch.setattr(reputation, "NEWEST", 5)
+    for n in range(30):
+        evidence(f"busy{n}", agent="busy", at=NOON - timedelta(seconds=n // 4))
+    for n, name in enumerate(("bo", "bo", "cy")):
+        evidence(f"old{n}", "failed", agent=name, at=NOON - timedelta(days=1))
+    found = figures("busy", "bo", "cy", "new")
+    assert {name: (one.completed, one.failed) for name, one in found.items()} == {"busy": (5, 0), "bo": (0, 2), "cy": (0, 1), "new": (0, 0)}
+
+
+def test_evidence_of_one_moment_that_is_cut_in_two_counts_once(monkeypatch):
+    make_org()
+    monkeypatch.setattr(reputation, "ROWS_MAX", 10)
+    for n in range(14):
+        evidence(f"t{n}", agent=f"a{n % 2}")
+    found = figures("a0", "a1", "a2")
+    assert [found[name].completed for name in ("a0", "a1")] == [7, 7]

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
-from apps.tasks.models import Assignment, Report, Task, Transition
+from apps.tasks.models import Assignment, Decision, Report, Task, Transition
 from tests.factories import NOON, make_entry, make_task, task_row
 
 pytestmark = pytest.mark.store
@@ -115,3 +115,21 @@ def test_the_histories_can_be_looked_at(boss, model):
     make_task("t1")
     assert boss.get(f"/admin/tasks/{model}/?q=acme/t").status_code == 200
     assert boss.get(f"/admin/tasks/{model}/add/").status_code == 403
+
+
+def test_another_priority_is_given_to_those_chosen(boss):
+    for name in ("t1", "t2"):
+        make_task(name, priority=1)
+    task_row("over", priority=1, status="completed").save(force_insert=True)
+
+    def give(priority: str) -> str:
+        chosen = {"action": "reprioritize", "_selected_action": ["acme/t1", "acme/over"], "priority": priority, "reason": "the board asks"}
+        return boss.post(LIST, chosen, follow=True).content.decode()
+
+    assert "1 given priority 500" in (said := give("500")) and "1 left alone" in said
+    assert dict(Task.objects.values_list("task_id", "priority")) == {"t1": 500, "t2": 1, "over": 1}
+    told = Decision.objects.get(kind="priority_change")
+    assert (told.actor, told.because) == ("admin boss", "the board asks")
+    for wrong in ("", "1001", "high"):
+        assert "Priority: " in give(wrong), wrong
+    assert Task.objects.get(task_id="t1").priority == 500

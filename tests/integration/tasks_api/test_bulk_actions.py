@@ -107,6 +107,19 @@ def test_what_comes_after_the_preview_is_left_alone(crowd, operator):
     assert statuses(status="queued") == {"late": "queued"}
 
 
+def test_what_comes_to_fit_while_it_runs_makes_it_no_more_than_was_counted(crowd, operator):
+    going = operator.post(TASKS, {"token": previewed(operator, action="cancel", filter={"status": "queued"})["token"]})
+    BulkRunner(batch=4).step(BulkAction.objects.get(), now=clock.now())
+    for n in range(2):  # behind the cursor: their turn is still to come
+        Task.objects.filter(task_id=f"r{n}").update(status="queued", sequence=10 + n)
+    late = task_row("r2", sequence=9)
+    late.save(force_insert=True)
+    BulkRunner(batch=4).run(seconds=30)
+    ended = operator.get(going["Location"]).json()
+    assert (ended["status"], ended["total"], ended["done"], ended["changed"]) == ("done", 6, 6, 6)
+    assert list(statuses(status="queued")) == ["r0", "r1", "r2"]
+
+
 def test_with_a_count_nothing_is_done_when_more_fit(crowd, operator):
     refused = operator.post(TASKS, {"action": "cancel", "filter": {"status": "queued"}, "expected_count": 5})
     assert (refused.status_code, refused.json()["code"], refused.json()["count"]) == (409, "more_than_shown", 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,50 @@ def test_schedules_in_a_table_and_for_programs(jobctl, server):
     server.will(Reply(200, {"items": [SCHEDULE]}), Reply(200, {"items": [SCHEDULE]}))
     assert "30 2 * * * Europe/Berlin" in jobctl("schedule", "list")[1]
     assert documents(jobctl("schedule", "list", "--json")[1]) == [SCHEDULE]
+
+
+def test_a_schedule_is_tried_before_it_is_made(jobctl, server):
+    server.will(Reply(200, {"upcoming": [TIMES[0] | {"fires": "2026-11-23T01:30:07Z"}]}), Reply(200, {"upcoming": []}))
+    wanted = ("schedule", "create", "often", "--goal", "tidy", "--intent", "i", "--every", "90m", "--jitter", "30", "--dry-run")
+    status, out, _ = jobctl(*wanted)
+    assert status == FINE and out == "2026-11-23T02:30:00+01:00 (2026-11-23T01:30:00Z, fires 2026-11-23T01:30:07Z)\n"
+    (asked,) = server.seen
+    entry = {"task_priority_value": 0, "task_goal": "tidy", "task_intent": "i"}
+    assert asked.path == "/api/v1/schedules/preview"
+    assert asked.json == {"name": "often", "entry": entry, "every_seconds": 5400, "jitter_seconds": 30}
+    assert "fires no more" in jobctl(*wanted)[2]
+
+
+def test_what_a_schedule_has_can_be_taken_away(jobctl, server):
+    server.will(Reply(200, SCHEDULE))
+    status, _, _ = jobctl("schedule", "change", "nightly", "--starts", "none", "--ends", "none", "--due-after", "none", "--every", "600")
+    assert status == FINE
+    assert server.seen[0].json == {"starts_at": None, "ends_at": None, "due_after_seconds": None, "every_seconds": 600}
+
+
+@pytest.mark.parametrize("wrong", ["soon", "1y", "-5", "1.5h", ""])
+def test_a_span_that_is_none_is_wrong_usage(jobctl, server, wrong):
+    status, _, said = jobctl("schedule", "change", "nightly", f"--every={wrong}")
+    assert (status, server.seen) == (USAGE, []) and "--every" in said
+
+
+def agent(state: str) -> dict[str, Any]:
+    return {"subject_id": "ada", "state": state, "breaker": {}, "reputation": {}, "barred": state}
+
+
+@pytest.mark.parametrize(("states", "status"), [(("draining", "draining", "drained"), 0), (("drained",), 0), (("draining", "active"), 1)])
+def test_a_drain_can_be_waited_for(jobctl, server, monkeypatch, states, status):
+    monkeypatch.setattr("jobplatform_sdk.cli.agents.POLL_SECONDS", 0)
+    server.will(*(Reply(200, agent(state)) for state in states))
+    ended, out, _ = jobctl("agents", "drain", "ada", "--wait")
+    assert ended == status and states[-1] in out
+    assert [(seen.method, seen.path) for seen in server.seen] == [
+        ("POST", "/api/v1/agents/ada/drain"), *[("GET", "/api/v1/agents/ada")] * (len(states) - 1)
+    ]  # fmt: skip
+
+
+def test_only_a_drain_can_be_waited_for(jobctl, server):
+    assert jobctl("agents", "pause", "ada", "--wait")[0] == USAGE and not server.seen
 
 
 def test_submit_later(jobctl, server):
