@@ -291,6 +291,8 @@ class AgentCandidatePoolResolver:
                 room = math.inf  # such agents report nothing, so nothing would ever make room again
             else:
                 room = (state.slots or default_slots) * copies
+                if presence is Presence.UNKNOWN:
+                    presence = standing.presence(presence)
             can = _can(subject.capabilities, standing.card) if standing.card or subject.capabilities else NOTHING
             bar = standing.bar or ("" if state.intake == Intake.OPEN else own_bar(state))
             candidates[name] = Candidate(subject, presence, room, state.load, can, standing.card, bar, standing.revoked)

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from django.db import router, transaction
 
-from apps.agents import evidence
+from apps.agents import evidence, roster
 from apps.agents.holds import Holds
 from apps.agents.models import AgentRecord
 from apps.agents.presence import Intake, PresenceBoard
@@ -124,11 +124,15 @@ def _remember(org_id: str, seen: dict[str, datetime]) -> None:
     if not later:
         return
     new = [name for name in later if name not in known]
+    first = any(known[name] is None for name in later if name in known)
     if new:
-        there = agents(org_id).filter(subject_id__in=new).values_list("subject_id", flat=True)
+        there = list(agents(org_id).filter(subject_id__in=new).values_list("subject_id", flat=True))
+        first = first or bool(there)
         rows = [AgentRecord(org_id=org_id, subject_id=name, last_seen_at=later[name], created_at=later[name]) for name in there]
         AgentRecord.objects.bulk_create(rows, ignore_conflicts=True)
     with transaction.atomic(using=router.db_for_write(AgentRecord)):
         for name, at in later.items():
             if name in known:
                 AgentRecord.objects.filter(org_id=org_id, subject_id=name).update(last_seen_at=at)
+    if first:
+        roster.changed(org_id)  # it is known now to announce itself

@@ -202,9 +202,9 @@ def agents(org_id: str) -> Any:
 
 
 def readmit(made: KeyMade) -> None:
-    """Who gives a revoked agent a new key means it: it is let in again. Inside the key's transaction."""
+    """Who gives a revoked agent a new key means it: it is let in again, as one that was never seen. Inside the key's transaction."""
     if made.role != ApiKey.Role.AGENT:
         return
     again = AgentRecord.objects.filter(org_id=made.org_id, subject_id=made.subject_id).exclude(revoked_at=None)
-    if again.update(revoked_at=None, revoked_by="", revoke_reason=""):
+    if again.update(revoked_at=None, revoked_by="", revoke_reason="", last_seen_at=None):
         transaction.on_commit(lambda: roster.changed(made.org_id), using=router.db_for_write(AgentRecord))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from apps.agents.cards import Card, stored_card
 from apps.agents.models import AgentRecord
+from apps.agents.presence import Presence
 from apps.core.remembered import Remembered
 
 Mode = AgentRecord.Mode
@@ -21,7 +22,14 @@ class Standing:
     mode: str = Mode.ACTIVE.value
     bar: str = ""
     revoked: bool = False
+    announces: bool = False
+    """It has been heard of: when nobody remembers it any more, it is away, and no stranger who is taken at its word."""
     card: Card | None = None
+
+
+    def presence(self, seen: Presence) -> Presence:
+        """What Redis says of it, which forgets who was silent for an hour and whatever else when it is lost."""
+        return Presence.AWAY if self.announces and seen is Presence.UNKNOWN else seen
 
 
 NEW = Standing()
@@ -51,4 +59,7 @@ def standing(record: AgentRecord) -> Standing:
         bar = "drained" if record.drained_at else "draining"
     if bar and (why := record.revoke_reason if record.revoked_at else record.mode_reason):
         bar = f"{bar}: {why}"
-    return Standing(mode=record.mode, bar=bar, revoked=record.revoked_at is not None, card=stored_card(record.card))
+    return Standing(
+        mode=record.mode, bar=bar, revoked=record.revoked_at is not None, announces=record.last_seen_at is not None,
+        card=stored_card(record.card),
+    )  # fmt: skip

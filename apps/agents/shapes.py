@@ -45,9 +45,10 @@ def _agent(
 ) -> dict[str, Any]:
     standing = roster.standing(record) if record else roster.NEW
     last = clock.from_ms(state.seen_ms) if state.seen_ms else record.last_seen_at if record else None
-    present = state.presence is Presence.PRESENT
+    presence = standing.presence(state.presence)
+    present = presence is Presence.PRESENT
     bar = standing.bar or ("" if subject.is_active else "inactive") or own_bar(state) or breaker.bar(now)
-    if not bar and state.presence is Presence.AWAY:
+    if not bar and presence is Presence.AWAY:
         bar = "away"
     return {
         "subject_id": subject.subject_id,
@@ -58,7 +59,7 @@ def _agent(
         "by": (record.revoked_by if standing.revoked else record.mode_by) if record else "",
         "since": clock.iso(record.revoked_at or record.mode_at) if record else None,
         "barred": bar or None,
-        "presence": state.presence.value,
+        "presence": presence.value,
         "intake": state.intake,
         "last_seen_at": clock.iso(last),
         "away_seconds": None if present or last is None else round((now - last).total_seconds(), 3),

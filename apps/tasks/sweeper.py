@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 ACTOR = "sweeper"
 LIMIT = 500
-UNASSIGNED = [TaskStatus.QUEUED.value, TaskStatus.AWAITING_APPROVAL.value, TaskStatus.AWAITING_ASSIGNMENT.value]
 LISTENING_SECONDS = 3
 HEARING_SECONDS = 12
 """A listener must have listened this long (two heartbeats) before silence means anything."""
@@ -136,7 +135,7 @@ class Sweeper:
         return wire().healthy() and Listening().long_enough(now=now)
 
     def _without_waiting(self, tasks: list[Task], now: datetime) -> tuple[list[Task], set[str]]:
-        """(those that are lost, keys of those of them that an agent which went away had not fetched).
+        """(those that are lost, keys of those of them that an agent which went away, or has not come yet, had not fetched).
 
         Two kinds of silence are no loss, and their leases go on: a delivery that still waits in the stream of an agent
         that is up, and a plain delivery, whose agent never reports.
@@ -150,8 +149,7 @@ class Sweeper:
                 continue
             if agent not in known:
                 presence = self.board.states(agent[0], [agent[1]], now=now)[agent[1]].presence
-                seen = presence is not Presence.UNKNOWN
-                known[agent] = (presence, wire().deliveries_of(subjects.agent_token(*agent)) if seen else None)
+                known[agent] = (presence, wire().deliveries_of(subjects.agent_token(*agent)))
             presence, stands = known[agent]
             # Beyond what is stored: of a stream that is gone. Up to what was delivered: the agent had it, and said nothing.
             if stands and stands.delivered < task.delivery_seq <= stands.stored:

@@ -11,6 +11,7 @@ from apps.agents.breaker import BreakerBoard, State
 from apps.agents.models import Evidence
 from apps.agents.records import AgentBook
 from apps.core import clock, events
+from apps.core import redis as door
 from apps.messaging.envelope import ReportKind
 from apps.tasks import attempts
 from apps.tasks.events import TasksMoved
@@ -154,6 +155,21 @@ def test_an_agent_that_fails_again_and_again_gets_nothing_until_it_has_cooled_th
     assert breaker(floor) is State.CLOSED
     floor.dispatch()
     assert {floor.task(name).status for name in ("w1", "w2")} == {"completed", "dispatched"}
+
+
+def test_while_one_dispatcher_tries_an_agent_the_others_give_it_nothing(floor, redis):
+    make_org("acme", breaker_failures=1)
+    floor.hire("ada")
+    work(floor, "t1")
+    floor.fails("t1")
+    floor.later(31)
+    floor.beat("ada")
+    floor.queue("t2")
+    redis.set(door.key("probe", "acme", "ada"), "another process")
+    assert floor.dispatch() == 0 and floor.task("t2").status == "queued"
+    redis.delete(door.key("probe", "acme", "ada"))  # it died over it, and its mark has lapsed
+    floor.dispatch()
+    assert floor.task("t2").status == "dispatched"
 
 
 def test_the_breaker_is_the_same_after_redis_lost_everything(floor, redis):

@@ -19,9 +19,9 @@ from apps.messaging import subjects
 from apps.orgs import keys
 from apps.orgs.models import Change, Org
 from apps.tasks import reassign
-from apps.tasks.models import Assignment
+from apps.tasks.models import Assignment, Task
 from jobplatform_sdk.credentials import split_key
-from tests.factories import NOON, make_agent, make_key, make_org
+from tests.factories import NOON, make_agent, make_key, make_org, task_row
 
 pytestmark = pytest.mark.store
 
@@ -71,6 +71,23 @@ def test_a_draining_agent_is_drained_once_it_has_nothing_left(floor):
     assert AgentRecord.objects.get().drained_at == floor.now - timedelta(seconds=5)
     drained = [change.new for change in Change.objects.filter(kind="agent") if change.new.get("drained")]
     assert drained == [{"mode": "draining", "drained": True}]
+
+
+def test_a_dispatcher_that_chose_just_before_the_drain_is_waited_for(floor):
+    floor.hire("ada")
+    floor.beat("ada")
+    book(floor).drain("ada")
+    reassign.tend(now=floor.later(1))
+    assert AgentRecord.objects.get().drained_at is None  # who chose a moment ago has not written yet
+    reassign.tend(now=floor.later(5))
+    assert AgentRecord.objects.get().drained_at == floor.now
+    # One slower than that, an auction say: it is not drained after all, until that task has ended too.
+    task_row("slow", status="dispatched", head_agent_subject_id="ada", attempt=1).save(force_insert=True)
+    reassign.tend(now=floor.later(5))
+    assert AgentRecord.objects.get().drained_at is None
+    Task.objects.update(status="completed")
+    reassign.tend(now=floor.later(5))
+    assert AgentRecord.objects.get().drained_at == floor.now
 
 
 def test_a_revoked_agents_tasks_go_to_others_at_once_and_say_why(floor):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import pytest
 
 from apps.agents.breaker import BreakerBoard
 from apps.agents.models import Evidence
 from apps.tasks.models import Decision
+from apps.tasks.queue import PriorityQueue
 from tests.factories import make_org
 
 pytestmark = pytest.mark.store
@@ -48,6 +50,27 @@ def test_the_same_agent_crashing_again_and_again_is_not_several(floor):
         crash(floor, "poison")
     assert floor.task("poison").reason.endswith("that was the last attempt")
     assert not Decision.objects.filter(kind="quarantine").exists()
+
+
+def test_two_that_are_equally_suspect_are_set_apart_and_not_both_put_away(floor):
+    floor.hire("ada", "bo", "cy", "di")
+    floor.queue("p1", "p2")
+    for agent in ("ada", "bo", "cy"):
+        floor.beat(agent)
+        floor.dispatch()
+        assert crash(floor, "p1", "p2") == {agent}
+        returns = sorted(floor.task(name).not_before for name in ("p1", "p2"))
+        assert (returns[1] - returns[0]).total_seconds() == 1  # they do not meet again
+        floor.later(2)
+        PriorityQueue().tick(now=floor.now)
+    assert {floor.task(name).status for name in ("p1", "p2")} == {"queued"} and not Decision.objects.exists()
+    kept_back = PriorityQueue().claim("acme", {"": 1}, limit=1, now=floor.now)
+    PriorityQueue().defer(kept_back, until=floor.now + timedelta(hours=1))
+    floor.beat("di")
+    floor.dispatch()
+    [alone] = [name for name in ("p1", "p2") if floor.agent_of(name) == "di"]
+    crash(floor, alone)
+    assert floor.task(alone).reason.startswith("quarantined: it crashed 4 agents")
 
 
 def test_how_many_crashes_is_the_orgs_to_say(floor):

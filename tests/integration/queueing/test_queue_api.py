@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from apps.core import clock
+from apps.core import background, clock
 from apps.dsl.scripts import register
 from apps.orgs.models import Change
+from apps.tasks import executor
 from apps.tasks.models import Task
 from apps.tasks.standing import standing
 from tests.factories import make_entry
+from tests.threads import at_once
 
 pytestmark = [pytest.mark.store, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis", "nats")]
 
@@ -66,6 +70,39 @@ def test_a_paused_queue_gives_nothing_to_agents_and_says_so(yard, operator, redi
     assert yard.dispatch(clock.now()) == 1
     facts = [change.new for change in Change.objects.filter(org_id="acme", kind="queue").order_by("id")]
     assert [(fact["queue"], fact["reason"]) for fact in facts] == [("paused", "the vault moves"), ("resumed", "it has moved")]
+
+
+@pytest.mark.parametrize("wish", [{}, {"job_space_id": "lab"}])
+def test_resuming_calls_a_dispatcher_at_once(yard, operator, monkeypatch, wish):
+    operator.post("/api/v1/queue/pause", wish)
+    submit(operator, task_id="t1", job_space_id="lab")
+    sent = []
+    monkeypatch.setattr(background, "send", lambda name, **_more: sent.append(name))
+    assert operator.post("/api/v1/queue/resume", wish).status_code == 200
+    assert sent == ["dispatch.drain"]
+
+
+def test_dispatchers_that_are_at_it_while_it_is_paused_give_nothing_more_afterwards(yard, operator, monkeypatch):
+    monkeypatch.setattr(executor, "BATCH", 2)
+    yard.org(agents=4, default_agent_slots=20)
+    yard.put(*(f"t{n}" for n in range(40)))
+    begun = threading.Event()
+
+    def go(number: int) -> None:
+        if number == 0:
+            assert begun.wait(20)
+            assert operator.post("/api/v1/queue/pause", {}).status_code == 200
+        else:
+            while yard.dispatch():
+                begun.set()
+
+    at_once(3, go)
+    before = yard.with_agents()
+    assert before and yard.dispatch() == 0 and yard.with_agents() == before
+    operator.post("/api/v1/queue/resume", {})
+    while yard.dispatch():
+        pass
+    assert len(yard.with_agents()) == 40
 
 
 def test_one_job_space_can_be_paused_alone(yard, operator):
