@@ -43,7 +43,7 @@ from apps.tasks.batch import (
 )
 from apps.tasks.contests import ContestDesk
 from apps.tasks.models import Task
-from apps.tasks.queue import Claim, PriorityQueue, View, item_of
+from apps.tasks.queue import ORGS_AT_ONCE, Claim, PriorityQueue, View, item_of
 from apps.tasks.states import Cause, TaskStatus
 from apps.tasks.store import Move, TaskStore
 
@@ -87,10 +87,15 @@ class JobExecutor:
         self.holds = holds or Holds()
         self.agent_queue = agent_queue or AgentQueueClient()
         self.configs = configs or OrgConfigProvider()
+        self.alive = 0
+        """Drains, this one included, at the last look."""
         self.contended = False
-        """Several orgs had work, at the last look."""
+        """Several orgs had work."""
         self.crowded = False
         """And the last batch was full: one of them has more than it can be given."""
+        self.again = False
+        """There may be something to claim at once."""
+        self._few_last = False
         self._drain_id = ""
 
     def drain(self, *, seconds: float, stopping: Callable[[], bool] = lambda: False) -> int:
@@ -100,18 +105,17 @@ class JobExecutor:
         recruiting, until = now, now + timedelta(seconds=seconds)
         try:
             while now < until and not stopping():
-                alive = self.queue.enter(self._drain_id, now=now, seconds=ALIVE_SECONDS)
                 began = time.monotonic()
                 done = self.run_batch(now=now)
                 total += done
                 if self.crowded:
                     # What follows from a crowd's batch takes every processor there is; the others' few tasks need some of it.
                     time.sleep(min(time.monotonic() - began, REST_SECONDS))
-                if self.contended and alive < 2 and now >= recruiting:
+                if self.contended and self.alive < 2 and now >= recruiting:
                     # A task that comes should not have to wait for the batch of another org: somebody else may be idle.
                     recruiting = now + timedelta(seconds=RECRUIT_SECONDS)
                     background.send(DRAIN, expires_seconds=RECRUIT_SECONDS)
-                if not done:
+                if not (done and self.again):
                     self.queue.wait(WAIT_SECONDS)
                 now = clock.now()
         finally:
@@ -127,21 +131,25 @@ class JobExecutor:
 
     def run_batch(self, *, now: datetime) -> int:
         """One batch over all orgs; answers how many tasks left the queue."""
+        view = self.queue.look(now=now, drain_id=self._drain_id, seconds=ALIVE_SECONDS)
+        self.alive, self.again = view.alive, True
         if not self.agent_queue.ready():
             return 0  # claiming what cannot be published would only use up attempts
         floor().record_late(now=now)
-        view = self.queue.look(now=now)
         done = ContestDesk(store=self.store, queue=self.queue).decide(view.contests, now=now)
         configs = self.configs.of_many(waiting.org_id for waiting in view.waiting) if view.waiting else {}
         pools = self._pools(view, configs, now)
         shares = [share_of(configs[org_id], org_id, found) for org_id, found in pools.items()]
         self.contended = max(view.active, len(shares)) > 1
         limit = CONTENDED_BATCH if self.contended else BATCH
-        claims, more = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id)
-        while more and not claims:
+        few_first = not self._few_last
+        claims, again = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id, few_first=few_first)
+        while again and not claims:
             # A lot was set aside because its key is full; what is behind it need not wait for that.
-            claims, more = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id)
+            claims, again = self.queue.claim_fairly(shares, limit=limit, now=now, drain_id=self._drain_id, few_first=few_first)
+        self.again = again or bool(view.contests) or len(view.waiting) >= ORGS_AT_ONCE
         self.crowded = self.contended and len(claims) >= limit
+        self._few_last = bool(claims) and not self.crowded
         by_org: dict[str, Batch] = {}
         for claim in claims:
             batch = by_org.get(claim.org_id) or by_org.setdefault(claim.org_id, Batch(config=configs[claim.org_id], claims={}))

@@ -11,6 +11,7 @@
 --   <p>:loader               HASH   server: the run id of the server that was last compared with the database (loader.py)
 --   <p>:drains               ZSET   drain id, score: alive until, ms
 --   <p>:busy                 ZSET   drain id with a batch of an org that has more than its share, score: since, ms; expires
+--   <p>:crowd                ZSET   such an org, score: when a drain last claimed while it had, ms; expires
 --
 -- ARGV[1] names the verb.
 
@@ -21,6 +22,20 @@ local CONTEST_MS, ACTIVE_MS, PARKS_AT_ONCE, BUSY_MS = 15000, 10000, 1000, 1000
 local function alive(now)
   redis.call('ZREMRANGEBYSCORE', p .. ':drains', '-inf', now)
   return redis.call('ZCARD', p .. ':drains')
+end
+
+-- Whether nobody need be woken: what waits (of this org; without one, all of it) is a crowd's, and no more dispatchers may be at
+-- crowds' batches than are. They look again when those are done; the one that is kept free would find nothing it may take.
+local function is_seen_to(now, org)
+  redis.call('ZREMRANGEBYSCORE', p .. ':busy', '-inf', now - BUSY_MS)
+  local busy = redis.call('ZCARD', p .. ':busy')
+  if busy == 0 or busy < alive(now) - 1 then return false end
+  if org then return tonumber(redis.call('ZSCORE', p .. ':crowd', org) or 0) > now - BUSY_MS end
+  local crowds = redis.call('ZRANGEBYSCORE', p .. ':crowd', now - BUSY_MS, '+inf')
+  local there = #crowds > 0 and redis.call('ZMSCORE', p .. ':orgs', unpack(crowds)) or {}
+  local theirs = 0
+  for i = 1, #crowds do theirs = theirs + (there[i] and 1 or 0) end
+  return theirs == redis.call('ZCARD', p .. ':orgs') and redis.call('EXISTS', p .. ':contests') == 0
 end
 
 local function has_work() return redis.call('EXISTS', p .. ':orgs', p .. ':contests') > 0 and 1 or 0 end
@@ -77,7 +92,7 @@ if verb == 'push' then
       put(org, lane, priority, member, ticket, raw ~= '' and cjson.decode(raw))
     end
   end
-  wake(1)
+  if not is_seen_to(now, org) then wake(1) end
   return alive(now)
 end
 
@@ -124,11 +139,18 @@ if verb == 'lanes' then
   return found
 end
 
--- look now_ms tick_limit orgs contests  ->  {orgs served lately, per org {org, slope, in flight, {lane size …}},
---                                            per contest {ticket, key, limit, mode, {member …}}}
--- What a dispatcher needs to know before it claims. Of many orgs those that nobody looked at for longest.
+-- look now_ms tick_limit orgs contests drain until_ms
+--   ->  {drains alive, orgs served lately, per org {org, slope, in flight, {lane size …}},
+--        per contest {ticket, key, limit, mode, {member …}}}
+-- What a dispatcher needs to know before it claims. Of many orgs those that nobody looked at for longest. The drain, unless '',
+-- has no batch now, and is alive for a while.
 if verb == 'look' then
   local now = tonumber(ARGV[2])
+  redis.call('DEL', p .. ':wake') -- who looks sees all that was told of until now
+  if ARGV[6] ~= '' then
+    redis.call('ZADD', p .. ':drains', ARGV[7], ARGV[6])
+    redis.call('ZREM', p .. ':busy', ARGV[6])
+  end
   tick(now, ARGV[3])
   local contests = {}
   for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', p .. ':contests', '-inf', now, 'LIMIT', 0, ARGV[5])) do
@@ -152,7 +174,7 @@ if verb == 'look' then
     found[#found + 1] = { org, redis.call('HGET', p .. ':slopes', org) or '0', in_flight(org), lanes_of(org) }
   end
   redis.call('ZREMRANGEBYSCORE', p .. ':active', '-inf', now - ACTIVE_MS)
-  return { redis.call('ZCARD', p .. ':active'), found, contests }
+  return { alive(now), redis.call('ZCARD', p .. ':active'), found, contests }
 end
 
 -- How many each org may take of `limit`: start-time fair queueing. Each task served moves its org's virtual time on by
@@ -265,8 +287,9 @@ end
 
 -- Orgs with more work than their share of a batch may not have all dispatchers busy at once while there are others: one stays
 -- free, so that a task of those who keep to their share is looked at when it comes, and not when a batch of theirs has ended.
+-- And their tasks do not travel with those of the others, whose few are dealt with in a fraction of the time: `few_first`, or not.
 -- Answers the orgs that have more than their share.
-local function leave_one_free(orgs, drain, now, limit)
+local function keep_apart(orgs, drain, now, limit, few_first)
   local drains, weights, others, flooding = alive(now), 0, 0, {}
   redis.call('ZREMRANGEBYSCORE', p .. ':active', '-inf', now - ACTIVE_MS)
   others = redis.call('ZCARD', p .. ':active')
@@ -282,47 +305,72 @@ local function leave_one_free(orgs, drain, now, limit)
   redis.call('ZREMRANGEBYSCORE', p .. ':busy', '-inf', now - BUSY_MS)
   -- Who is alone may have any batch, and is busy with it when a second one comes.
   if drains > 1 and redis.call('ZCARD', p .. ':busy') - (redis.call('ZSCORE', p .. ':busy', drain) and 1 or 0) >= drains - 1 then
-    for _, o in ipairs(flooding) do o.wants = 0 end
+    for _, o in ipairs(flooding) do o.wants, o.asked = 0, 0 end
+  end
+  local few, crowd = {}, 0
+  for _, o in ipairs(orgs) do few[o] = true end
+  for _, o in ipairs(flooding) do few[o], crowd = nil, crowd + o.wants end
+  if drain ~= '' and crowd > 0 and next(few) then
+    for _, o in ipairs(orgs) do
+      if few_first ~= (few[o] or false) then o.wants = 0 end
+    end
   end
   return flooding
 end
 
--- claim now_ms until_ms drain limit, then per org: org weight max_inflight (-1: no limit) lanes, then per lane: lane capacity
---   ->  {more than could be looked at 0/1, ticket, keyed 0/1, …}, each org's best first.
+-- claim now_ms until_ms drain limit few_first 0/1, then per org: org weight max_inflight (-1: no limit) lanes, then per lane: lane capacity
+--   ->  {look again 0/1, ticket, keyed 0/1, …}, each org's best first. Without `look again` nothing is left that this drain could
+--       claim now; what comes, or finds room, wakes somebody.
 if verb == 'claim' then
-  local now, until_ms, drain, limit, orgs, i = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5]), {}, 6
+  local now, until_ms, drain, limit, orgs, i = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5]), {}, 7
   while i <= #ARGV do
-    local o = { org = ARGV[i], weight = tonumber(ARGV[i + 1]), lanes = {}, wants = 0, taken = 0 }
+    -- asked: what there is room for; wants: what of it may be taken now
+    local o = { org = ARGV[i], weight = tonumber(ARGV[i + 1]), lanes = {}, asked = 0, wants = 0, taken = 0 }
     local most, count = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-    local left = limit
-    if most >= 0 then left = rebuilt() and math.min(limit, most - in_flight(o.org)) or 0 end
+    local allowed = math.huge
+    if most >= 0 then allowed = rebuilt() and most - in_flight(o.org) or 0 end
     i = i + 4
     for _ = 1, count do
-      local capacity = math.min(tonumber(ARGV[i + 1]), limit)
+      local capacity = tonumber(ARGV[i + 1])
       if capacity > 0 then
-        o.lanes[ARGV[i]] = capacity
-        o.wants = o.wants + math.min(capacity, redis.call('ZCARD', queue(o.org, ARGV[i])))
+        o.lanes[ARGV[i]] = math.min(capacity, limit)
+        o.asked = o.asked + math.min(capacity, redis.call('ZCARD', queue(o.org, ARGV[i])))
       end
       i = i + 2
     end
-    o.wants = math.min(o.wants, left)
+    o.asked = math.min(o.asked, allowed)
+    o.wants = math.min(o.asked, limit)
     if o.wants > 0 then orgs[#orgs + 1] = o end
   end
-  local flooding = leave_one_free(orgs, drain, now, limit)
-  local answer, more = { 0 }, false
+  local flooding = keep_apart(orgs, drain, now, limit, ARGV[6] == '1')
+  local answer, again, wanted = { 0 }, false, false
   if #orgs == 0 then return answer end
   local at, virtual = shares(orgs, limit)
   for _, o in ipairs(orgs) do
-    if o.share > 0 then more = take(o, until_ms, answer) or more end
+    if o.share > 0 then again = take(o, until_ms, answer) or again end
     if o.taken > 0 then redis.call('ZADD', p .. ':active', now, o.org) end
   end
   for _, o in ipairs(flooding) do
-    if o.taken > 0 and drain ~= '' then redis.call('ZADD', p .. ':busy', now, drain) end
+    redis.call('ZADD', p .. ':crowd', now, o.org)
+    if o.taken > 0 and drain ~= '' then
+      redis.call('ZADD', p .. ':busy', now, drain)
+      again = true -- nobody is woken for this org until then
+    end
   end
   redis.call('PEXPIRE', p .. ':busy', BUSY_MS)
+  redis.call('ZREMRANGEBYSCORE', p .. ':crowd', '-inf', now - BUSY_MS)
+  redis.call('PEXPIRE', p .. ':crowd', BUSY_MS)
   redis.call('PEXPIRE', p .. ':active', ACTIVE_MS)
   if redis.call('EXISTS', p .. ':orgs') == 1 then remember_turns(orgs, at, virtual) end
-  if more then answer[1] = 1 end
+  for _, o in ipairs(orgs) do
+    if o.asked > o.taken then
+      again = again or #answer > 1
+      wanted = wanted or not is_seen_to(now, o.org)
+    end
+  end
+  if again then answer[1] = 1 end
+  -- Whoever waits was told of no more than we have seen: he may help.
+  if wanted and alive(now) > 1 then wake(1) end
   return answer
 end
 
@@ -560,13 +608,6 @@ if verb == 'board' then
   }
 end
 
--- enter now_ms until_ms id: a drain is alive, and has no batch  ->  drains alive
-if verb == 'enter' then
-  redis.call('ZADD', p .. ':drains', ARGV[3], ARGV[4])
-  redis.call('ZREM', p .. ':busy', ARGV[4])
-  return alive(tonumber(ARGV[2]))
-end
-
 -- leave id  ->  1 when there is work that no living drain would see
 if verb == 'leave' then
   redis.call('ZREM', p .. ':drains', ARGV[2])
@@ -576,9 +617,9 @@ end
 
 -- nudge now_ms: somebody may have room now  ->  {work waiting 0/1, drains alive}
 if verb == 'nudge' then
-  local waiting = has_work()
-  if waiting == 1 then wake(1) end
-  return { waiting, alive(tonumber(ARGV[2])) }
+  local now, waiting = tonumber(ARGV[2]), has_work()
+  if waiting == 1 and not is_seen_to(now) then wake(1) end
+  return { waiting, alive(now) }
 end
 
 return redis.error_reply('unknown verb ' .. verb)

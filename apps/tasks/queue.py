@@ -115,6 +115,8 @@ class Contest:
 class View:
     """What a dispatcher sees before it claims."""
 
+    alive: int
+    """Drains that look at the queue."""
     active: int
     """Orgs served in the last moments."""
     waiting: list[Waiting] = field(default_factory=list)
@@ -170,23 +172,30 @@ class PriorityQueue:
             Lane(org_id=org_id, lane=flat[i], size=flat[i + 1]) for org_id, flat in run("lanes") for i in range(0, len(flat), 2)
         ]
 
-    def look(self, *, now: datetime) -> View:
-        """A tick, and then who has something to claim, and what has to be decided first. One round trip."""
-        active, orgs, contests = run("look", clock.to_ms(now), TICK_LIMIT, ORGS_AT_ONCE, CONTESTS_AT_ONCE)
+    def look(self, *, now: datetime, drain_id: str = "", seconds: float = 0.0) -> View:
+        """A tick, and then who has something to claim, and what has to be decided first. One round trip. `drain_id`: who looks;
+        this drain has no batch, and is alive for `seconds` more."""
+        until = clock.to_ms(now + timedelta(seconds=seconds))
+        alive, active, orgs, contests = run(
+            "look", clock.to_ms(now), TICK_LIMIT, ORGS_AT_ONCE, CONTESTS_AT_ONCE, drain_id, until
+        )
         waiting = [
             Waiting(org_id=org_id, aging=float(slope), in_flight=in_flight, lanes=tuple(flat[::2]))
             for org_id, slope, in_flight, flat in orgs
         ]
-        return View(active=active, waiting=waiting, contests=[_contest(*found) for found in contests])
+        return View(alive=alive, active=active, waiting=waiting, contests=[_contest(*found) for found in contests])
 
     def claim(self, org_id: str, room: Mapping[str, int], *, limit: int, now: datetime, max_inflight: int | None = None) -> list[Claim]:
         """Take up to `limit` items of one org, best first, at most `room[lane]` from each lane."""
         return self.claim_fairly([Share(org_id=org_id, room=room, max_inflight=max_inflight)], limit=limit, now=now)[0]
 
-    def claim_fairly(self, shares: Sequence[Share], *, limit: int, now: datetime, drain_id: str = "") -> tuple[list[Claim], bool]:
-        """Take up to `limit` items of several orgs: each org's best first, each org by its weight. Also says whether more
-        may be there than the script looked at in one go. `drain_id`: who claims; of several drains one stays free of those
-        orgs that have more than their share."""
+    def claim_fairly(
+        self, shares: Sequence[Share], *, limit: int, now: datetime, drain_id: str = "", few_first: bool = True
+    ) -> tuple[list[Claim], bool]:
+        """Take up to `limit` items of several orgs: each org's best first, each org by its weight. Also says whether to look
+        again when these are dealt with; if not, nothing is left that could be claimed now, and whatever changes that wakes
+        a drain. `drain_id`: who claims. Of several drains one stays free of those orgs that have more than their share, and
+        each takes either theirs or those of the others: the others' if `few_first`."""
         flat: list[Any] = []
         for share in shares:
             most = -1 if share.max_inflight is None else share.max_inflight
@@ -194,8 +203,8 @@ class PriorityQueue:
         if not flat or limit <= 0:
             return [], False
         until = clock.to_ms(now + timedelta(seconds=CLAIM_SECONDS))
-        more, *found = run("claim", clock.to_ms(now), until, drain_id, limit, *flat)
-        return [_claim(found[i], bool(found[i + 1])) for i in range(0, len(found), 2)], bool(more)
+        again, *found = run("claim", clock.to_ms(now), until, drain_id, limit, int(few_first), *flat)
+        return [_claim(found[i], bool(found[i + 1])) for i in range(0, len(found), 2)], bool(again)
 
     def keep(self, claims: Sequence[Claim], *, now: datetime) -> list[bool]:
         """Go on holding these; False for one that has lapsed meanwhile: it may be another's by now."""
@@ -259,11 +268,7 @@ class PriorityQueue:
         """Items waiting now, in all lanes of the org (delayed and claimed ones not counted)."""
         return sum(lane.size for lane in self.lanes() if lane.org_id == org_id)
 
-    # Drains: the dispatchers that are looking at the queue right now.
-
-    def enter(self, drain_id: str, *, now: datetime, seconds: float) -> int:
-        """This drain is alive for `seconds` more; answers how many are."""
-        return run("enter", clock.to_ms(now), clock.to_ms(now + timedelta(seconds=seconds)), drain_id)
+    # Drains: the dispatchers that look at the queue right now.
 
     def leave(self, drain_id: str) -> bool:
         """This drain looks no more. True when work is waiting (it may have come after the last look)."""

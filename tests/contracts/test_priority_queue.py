@@ -285,17 +285,17 @@ def test_an_empty_queue_leaves_no_keys_behind(redis):
 
 def test_work_pushed_behind_a_drains_back_is_seen_when_it_leaves(redis):
     queue = PriorityQueue()
-    assert queue.enter("d1", now=NOON, seconds=5) == 1
+    assert queue.look(now=NOON, drain_id="d1", seconds=5).alive == 1
     assert queue.leave("d1") is False
-    queue.enter("d1", now=NOON, seconds=5)
+    queue.look(now=NOON, drain_id="d1", seconds=5)
     assert queue.push("acme", [item(1)], now=NOON) == 1
     assert queue.leave("d1") is True
 
 
 def test_a_drain_that_died_is_not_counted(redis):
     queue = PriorityQueue()
-    queue.enter("d1", now=NOON, seconds=5)
-    assert queue.enter("d2", now=NOON + timedelta(seconds=6), seconds=5) == 1
+    queue.look(now=NOON, drain_id="d1", seconds=5)
+    assert queue.look(now=NOON + timedelta(seconds=6), drain_id="d2", seconds=5).alive == 1
     assert queue.push("acme", [item(1)], now=NOON + timedelta(seconds=12)) == 0
 
 

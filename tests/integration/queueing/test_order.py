@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.core import background, clock
+from apps.core import redis as redis_door
 from apps.tasks.batch import BATCH, CONTENDED_BATCH
 from apps.tasks.executor import REST_SECONDS, JobExecutor
 from apps.tasks.models import Task, Transition
@@ -117,11 +118,15 @@ class Drains:
             self.enter(name)
 
     def enter(self, name: str) -> None:
-        self.queue.enter(name, now=self.now, seconds=60)
+        self.queue.look(now=self.now, drain_id=name, seconds=60)
 
-    def claim(self, name: str, *shares: Share, limit: int = 50) -> Counter:
-        claims, _ = self.queue.claim_fairly(shares, limit=limit, now=self.now, drain_id=name)
+    def claim(self, name: str, *shares: Share, limit: int = 50, few_first: bool = True) -> Counter:
+        claims, self.again = self.queue.claim_fairly(shares, limit=limit, now=self.now, drain_id=name, few_first=few_first)
         return Counter(claim.org_id for claim in claims)
+
+    def woken(self) -> bool:
+        """Whether somebody was told to look, since this was asked before."""
+        return bool(redis_door.client().delete(redis_door.key("wake")))
 
     def push(self, org: str, *numbers: int) -> None:
         self.queue.push(org, [item(org, number) for number in numbers], now=self.now)
@@ -132,7 +137,8 @@ def test_of_two_dispatchers_one_stays_free_for_those_who_keep_to_their_share():
     drains = Drains("one", "two")
     drains.push("calm", 1)
     drains.push("flood", *range(1000))
-    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1, "flood": 49}
+    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1}
+    assert drains.claim("one", share("flood")) == {"flood": 50}
     assert drains.claim("two", share("flood")) == {}  # calm has nothing now, and may have at any moment
     drains.push("calm", 2)
     assert drains.claim("two", share("calm"), share("flood")) == {"calm": 1}
@@ -146,13 +152,82 @@ def test_nobody_is_kept_free_for_nobody():
     drains = Drains("one")
     drains.push("calm", 1)
     drains.push("flood", *range(1000))
-    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1, "flood": 49}
+    assert drains.claim("one", share("calm"), share("flood")) == {"calm": 1}
     assert drains.claim("one", share("flood")) == {"flood": 50}  # it is alone
     drains.enter("two")
     assert drains.claim("two", share("flood")) == {}  # and was at its batch already when a second one came
     drains.now += timedelta(seconds=11)  # nothing of calm has been served for ten seconds
     for name in ("one", "two"):
         assert drains.claim(name, share("flood")) == {"flood": 50}
+
+
+@redis_only
+def test_few_tasks_do_not_travel_with_a_crowds_and_neither_waits_for_ever():
+    drains = Drains("one")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    for number, few_first in enumerate([True, False] * 3, start=2):
+        expected = {"calm": 1} if few_first else {"flood": 50}
+        assert drains.claim("one", share("calm"), share("flood"), few_first=few_first) == expected
+        assert drains.again
+        if few_first:
+            drains.push("calm", number)
+
+
+@redis_only
+def test_what_comes_for_a_crowd_wakes_nobody_while_its_dispatcher_is_at_work():
+    drains = Drains("one", "two")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    assert drains.woken()
+    drains.claim("one", share("calm"), share("flood"), few_first=False)
+    assert drains.woken()  # calm's task is left: the other may help
+    assert drains.claim("two", share("calm"), share("flood")) == {"calm": 1}
+    assert not drains.again
+    drains.push("flood", 1001)
+    drains.queue.nudge(now=drains.now)
+    assert not drains.woken()
+    drains.push("calm", 2)
+    assert drains.woken()
+    drains.queue.nudge(now=drains.now)  # room was made, and calm has something
+    assert drains.woken()
+    drains.claim("two", share("calm"))
+    assert not drains.woken()
+    drains.enter("one")
+    drains.push("flood", 1002)  # nobody is at a batch of it any more
+    assert drains.woken()
+
+
+@redis_only
+def test_a_crowd_whose_dispatcher_died_wakes_another():
+    drains = Drains("one", "two")
+    drains.push("calm", 1)
+    drains.push("flood", *range(1000))
+    drains.claim("one", share("calm"), share("flood"))
+    drains.claim("one", share("flood"))
+    drains.woken()
+    drains.push("flood", 1001)
+    assert not drains.woken()
+    drains.now += timedelta(seconds=1.001)
+    drains.push("flood", 1001)
+    assert drains.woken()
+
+
+@redis_only
+def test_a_look_sees_what_was_told_of_and_a_claim_that_leaves_something_calls_another():
+    drains = Drains("one", "two")
+    for number in range(5):
+        drains.push("a", number)
+    drains.enter("one")
+    assert not drains.woken()
+    assert drains.claim("one", share("a"), limit=2) == {"a": 2}
+    assert drains.again
+    assert drains.woken()
+    assert drains.claim("one", share("a")) == {"a": 3}
+    assert not drains.again
+    assert not drains.woken()
+    assert drains.claim("one", share("a")) == {}
+    assert not drains.again
 
 
 @redis_only
@@ -170,6 +245,7 @@ def test_a_batch_that_does_not_end_keeps_nobody_waiting(redis):
     drains.push("calm", 1)
     drains.push("flood", *range(1000))
     drains.claim("one", share("calm"), share("flood"))
+    drains.claim("one", share("flood"))
     drains.now += timedelta(seconds=1.001)
     assert drains.claim("two", share("flood")) == {"flood": 50}
     assert 0 < redis.pttl("jp:busy") <= 1000
