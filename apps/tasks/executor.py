@@ -8,7 +8,6 @@ batch is whatever is there now. One task that fails never fails its batch.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
 from apps.core import background, bulk, clock, ids, observe
 from apps.core.errors import PlatformError
+from apps.core.giving_way import Lot
 from apps.core.redis import RedisDown
 from apps.dsl.models import PolicyRun
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
@@ -57,8 +57,6 @@ RECRUIT_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 PUBLISH_RETRY_SECONDS = 1.0
 UNASSIGNABLE_RETRY_SECONDS = 1.0
-REST_SECONDS = 0.1
-"""The longest rest after a full batch of one org while others have work too."""
 
 
 def wake(*, now: datetime) -> None:
@@ -105,12 +103,11 @@ class JobExecutor:
         recruiting, until = now, now + timedelta(seconds=seconds)
         try:
             while now < until and not stopping():
-                began = time.monotonic()
+                lot = Lot()
                 done = self.run_batch(now=now)
                 total += done
                 if self.crowded:
-                    # What follows from a crowd's batch takes every processor there is; the others' few tasks need some of it.
-                    time.sleep(min(time.monotonic() - began, REST_SECONDS))
+                    lot.rest()
                 if self.contended and self.alive < 2 and now >= recruiting:
                     # A task that comes should not have to wait for the batch of another org: somebody else may be idle.
                     recruiting = now + timedelta(seconds=RECRUIT_SECONDS)

@@ -1,8 +1,8 @@
 """Bulk submissions give way: beside thousands of lines, a single task goes first.
 
 All requests of a web process share one interpreter, and a chunk of lines keeps it for a tenth of a second. So whoever brings
-lines takes small chunks while there is company, waits a moment before each while single tasks are in hand, and rests as long
-after it as it took: what follows from the lines keeps other processes busy too.
+lines takes small chunks while there is company, waits a moment before each while single tasks are in hand, and rests after it
+as long as it took, or longer where processors are short.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from apps.core.giving_way import Lot
+
 COMPANY_SECONDS = 2.0
 """After a single task there may be another."""
 GIVE_WAY_SECONDS = 0.05
 """The longest wait before a chunk: many singles in a row slow lines down, and never stop them."""
-REST_SECONDS = 0.1
 
 
 class Courtesy:
@@ -47,10 +48,10 @@ class Courtesy:
     def many(self) -> Iterator[None]:
         """A chunk of lines is in hand."""
         self.give_way()
-        began = time.monotonic()
+        lot = Lot()
         yield
         if self.company:
-            time.sleep(min(time.monotonic() - began, REST_SECONDS))
+            lot.rest(least=1.0)
 
     def give_way(self) -> None:
         """Back when no single task is in hand, and soon in any case."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from types import SimpleNamespace
 
 from apps.tasks.api import courtesy as room
 from apps.tasks.api.courtesy import Courtesy
@@ -54,7 +53,7 @@ def test_a_single_task_that_fails_is_done_too():
 
 def test_after_a_chunk_of_lines_there_is_a_rest_while_single_tasks_come_and_none_otherwise(monkeypatch):
     rests = []
-    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    monkeypatch.setattr(room.Lot, "rest", lambda _lot, least: rests.append(least))
     courtesy = Courtesy()
     with courtesy.many():
         pass
@@ -63,4 +62,4 @@ def test_after_a_chunk_of_lines_there_is_a_rest_while_single_tasks_come_and_none
         pass
     with courtesy.many():
         pass
-    assert len(rests) == 1 and 0 < rests[0] <= room.REST_SECONDS
+    assert rests == [1.0]
