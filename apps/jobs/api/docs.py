@@ -7,10 +7,14 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
+from apps.core.openapi import INTEGER, PROBLEM, TIME, Schema
+from apps.core.openapi import answered as _ok
+from apps.core.openapi import nullable as _nullable
+from apps.core.openapi import object_of as _object
+from apps.core.openapi import string as _string
 from apps.jobs import schema
 from apps.jobs.listing import STATUSES, TEXTS, TIMES
 from apps.jobs.states import Reason
-from apps.tasks.api.docs import INTEGER, PROBLEM, TIME, Schema, _nullable, _object, _ok, _string
 
 TAGS = ["jobs"]
 NUMBER: Schema = {"type": "number"}

@@ -13,6 +13,7 @@ from apps.agents.market.records import Auction, Bid
 from apps.core import clock
 from apps.core.errors import Problem
 from apps.core.http import answer
+from apps.core.openapi import answered, nullable, object_of, string
 from apps.core.pages import page_of
 from apps.tasks.api import docs
 from apps.tasks.api.tasks import TaskView
@@ -23,25 +24,25 @@ LIMIT_DEFAULT, LIMIT_MAX = 10, 50
 BIDS_SHOWN = 200
 CURSOR = re.compile(r"[0-9a-f]{32}")
 
-AUCTION = docs._object(
+AUCTION = object_of(
     {
-        "id": docs._string(),
+        "id": string(),
         "attempt": docs.INTEGER,
-        "outcome": docs._string(enum=["awarded", "no_bids", "too_few_bids", "nobody_free", "service_failed"]),
-        "because": docs._string(),
-        "source": docs._string("our own call for bids, or the org's auction service", enum=["bids", "service"]),
-        "rule": docs._string(enum=["first_price", "second_price", "weighted"]),
-        "winner": docs._nullable(docs._string()),
-        "price": docs._nullable({"type": "number"}),
-        "pays": docs._nullable({"type": "number"}),
+        "outcome": string(enum=["awarded", "no_bids", "too_few_bids", "nobody_free", "service_failed"]),
+        "because": string(),
+        "source": string("our own call for bids, or the org's auction service", enum=["bids", "service"]),
+        "rule": string(enum=["first_price", "second_price", "weighted"]),
+        "winner": nullable(string()),
+        "price": nullable({"type": "number"}),
+        "pays": nullable({"type": "number"}),
         "called": docs.INTEGER,
         "acceptable": docs.INTEGER,
         "ignored": docs.INTEGER,
         "took_ms": {"type": "number"},
-        "terms": docs._object(),
-        "details": docs._object(description="who was silent, absent, passed over, and why"),
-        "awards": {"type": "array", "items": docs._object(description="each assignment made from its ranking, runners-up included")},
-        "bids": {"type": "array", "items": docs._object(description="in order: the ranking, then what was refused or ignored, and why")},
+        "terms": object_of(),
+        "details": object_of(description="who was silent, absent, passed over, and why"),
+        "awards": {"type": "array", "items": object_of(description="each assignment made from its ranking, runners-up included")},
+        "bids": {"type": "array", "items": object_of(description="in order: the ranking, then what was refused or ignored, and why")},
         "bids_total": docs.INTEGER,
         "config_version": docs.INTEGER,
         "at": docs.TIME,
@@ -57,10 +58,10 @@ DOC: dict[str, Any] = {
         OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before"),
     ],
     "responses": {
-        (200, "application/json"): docs._ok(
-            docs._object({"items": {"type": "array", "items": AUCTION}, "next_cursor": docs._nullable(docs._string())}), "a page"
+        (200, "application/json"): answered(
+            object_of({"items": {"type": "array", "items": AUCTION}, "next_cursor": nullable(string())}), "a page"
         ),
-        **docs._errors(400, 404),
+        **docs.refused(400, 404),
     },
 }
 

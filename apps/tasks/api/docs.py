@@ -7,179 +7,162 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
+from apps.core.openapi import ANY, INTEGER, PROBLEM, SPEC_ERROR, TIME, Schema, answered, nullable, object_of, string
 from apps.orgs.config_keys import CONCURRENCY_MODES, STRATEGIES
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.listing import WHERE
 from apps.tasks.parser import ID_LENGTH, TASK_ID_RULE
 from apps.tasks.states import TaskStatus
 
-Schema = dict[str, Any]
 TAGS = ["tasks"]
 
+STATUS = string("where the task is", enum=[status.value for status in TaskStatus])
 
-def _string(description: str = "", **more: Any) -> Schema:
-    return {"type": "string", "description": description, **more}
-
-
-def _object(properties: dict[str, Schema] | None = None, description: str = "", **more: Any) -> Schema:
-    return {"type": "object", "properties": properties or {}, "description": description, **more}
-
-
-def _nullable(schema: Schema) -> Schema:
-    return {**schema, "nullable": True}
-
-
-STATUS = _string("where the task is", enum=[status.value for status in TaskStatus])
-TIME = _string(format="date-time")
-ANY: Schema = {"description": "any JSON"}
-INTEGER: Schema = {"type": "integer"}
-
-ENTRY = _object(
+ENTRY = object_of(
     {
-        "task_id": _string(f"unique in the org, and the idempotency key: {TASK_ID_RULE}", maxLength=ID_LENGTH),
-        "task_goal": _string("what is to be achieved (also `goal`)"),
-        "task_intent": _string("why (also `intent`)"),
+        "task_id": string(f"unique in the org, and the idempotency key: {TASK_ID_RULE}", maxLength=ID_LENGTH),
+        "task_goal": string("what is to be achieved (also `goal`)"),
+        "task_intent": string("why (also `intent`)"),
         "task_priority_value": {
             "type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX, "description": "the submitter's own (also `priority`)",
         },
-        "submitter_subject_id": _string("`<org_id>:<subject>` of the key's org; needed only on /internal/process-task"),
-        "job_space_id": _string("which candidates may do it; may stand in task_job_submission_data instead"),
-        "task_execution_mode": _string("manual always waits for a person", enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
-        "task_completion_timeline": _object(
+        "submitter_subject_id": string("`<org_id>:<subject>` of the key's org; needed only on /internal/process-task"),
+        "job_space_id": string("which candidates may do it; may stand in task_job_submission_data instead"),
+        "task_execution_mode": string("manual always waits for a person", enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
+        "task_completion_timeline": object_of(
             {"due": TIME, "not_before": TIME, "assign_by": TIME}, "deadlines; other members are passed on"
         ),
-        "task_job_submission_data": _object(description="free payload for the agent"),
-        "task_op_convertor_dsl_id": _nullable(_string("approval script for this task")),
-        "task_behavior_dsl_map": _object(
+        "task_job_submission_data": object_of(description="free payload for the agent"),
+        "task_op_convertor_dsl_id": nullable(string("approval script for this task")),
+        "task_behavior_dsl_map": object_of(
             {
-                **{name: _nullable(_string()) for name in ("priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id")},
-                "agent_resolution_strategy": _nullable(_string("how the head agent is chosen", enum=list(STRATEGIES))),
+                **{name: nullable(string()) for name in ("priority_assigner_dsl_id", "auction_input_dsl_id", "plan_retrieve_dsl_id")},
+                "agent_resolution_strategy": nullable(string("how the head agent is chosen", enum=list(STRATEGIES))),
             },
             "scripts and strategy for this task instead of the org's",
         ),
-        "task_contracts_map": _object(description="contracts that govern the task"),
-        "task_streeability_data": _object(description="steering data (also spelled `task_steerability_data`)"),
-        "task_knowledgebase_ptr": _nullable(_string()),
-        "task_execution_dsl": _nullable(_string("script or name the agent executes")),
-        "task_verification_subject_id": _string("who verifies the outcome"),
-        "task_submission_ts": _string("ISO 8601 with a zone, or epoch seconds; now when absent"),
+        "task_contracts_map": object_of(description="contracts that govern the task"),
+        "task_streeability_data": object_of(description="steering data (also spelled `task_steerability_data`)"),
+        "task_knowledgebase_ptr": nullable(string()),
+        "task_execution_dsl": nullable(string("script or name the agent executes")),
+        "task_verification_subject_id": string("who verifies the outcome"),
+        "task_submission_ts": string("ISO 8601 with a zone, or epoch seconds; now when absent"),
     },
     required=["task_id", "task_goal", "task_intent", "task_priority_value", "submitter_subject_id"],
     additionalProperties=False,
 )  # fmt: skip
-SUB_TASK_ENTRY = _object(
+SUB_TASK_ENTRY = object_of(
     {
-        "sub_task_id": _string(f"in the same space of ids as tasks: {TASK_ID_RULE}", maxLength=ID_LENGTH),
-        "task_id": _string("the parent: an open task of the same org"),
-        "sub_task_goal": _string("what is to be achieved (also `goal`)"),
-        "sub_task_intent": _string("why (also `intent`)"),
+        "sub_task_id": string(f"in the same space of ids as tasks: {TASK_ID_RULE}", maxLength=ID_LENGTH),
+        "task_id": string("the parent: an open task of the same org"),
+        "sub_task_goal": string("what is to be achieved (also `goal`)"),
+        "sub_task_intent": string("why (also `intent`)"),
         "sub_task_priority_value": {"type": "integer", "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX},
-        "parent_subject_ids": {"type": "array", "items": _string(), "minItems": 1, "description": "who answers for the parent"},
-        "assigned_subject_ids": {"type": "array", "items": _string(), "description": "not empty: choose the head agent among these"},
-        "parent_input_data_ptr": _nullable(_string()),
-        "sub_task_streeability_data": _object(description="steering data (also spelled `sub_task_steerability_data`)"),
-        "sub_task_knowledgebase_ptr": _nullable(_string()),
-        "sub_task_submission_ts": _string("ISO 8601 with a zone, or epoch seconds; now when absent"),
-        "sub_task_completion_timeline": _object({"due": TIME, "not_before": TIME}),
-        "sub_task_behavior_dsl_map": _object(description="scripts for this sub-task, also `approval_dsl_id`"),
-        "sub_task_contracts_map": _object(),
-        "submitter_subject_id": _string("default: whom the key speaks for"),
-        "job_space_id": _string("default: the parent's"),
-        "sub_task_execution_mode": _string(enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
-        "sub_task_execution_dsl": _nullable(_string()),
-        "sub_task_verification_subject_id": _string(),
-        "sub_task_job_submission_data": _object(description="free payload for the agent"),
+        "parent_subject_ids": {"type": "array", "items": string(), "minItems": 1, "description": "who answers for the parent"},
+        "assigned_subject_ids": {"type": "array", "items": string(), "description": "not empty: choose the head agent among these"},
+        "parent_input_data_ptr": nullable(string()),
+        "sub_task_streeability_data": object_of(description="steering data (also spelled `sub_task_steerability_data`)"),
+        "sub_task_knowledgebase_ptr": nullable(string()),
+        "sub_task_submission_ts": string("ISO 8601 with a zone, or epoch seconds; now when absent"),
+        "sub_task_completion_timeline": object_of({"due": TIME, "not_before": TIME}),
+        "sub_task_behavior_dsl_map": object_of(description="scripts for this sub-task, also `approval_dsl_id`"),
+        "sub_task_contracts_map": object_of(),
+        "submitter_subject_id": string("default: whom the key speaks for"),
+        "job_space_id": string("default: the parent's"),
+        "sub_task_execution_mode": string(enum=["auto", "automatic", "manual", "hybrid"], default="auto"),
+        "sub_task_execution_dsl": nullable(string()),
+        "sub_task_verification_subject_id": string(),
+        "sub_task_job_submission_data": object_of(description="free payload for the agent"),
     },
     required=[
         "sub_task_id", "task_id", "sub_task_goal", "sub_task_intent", "sub_task_priority_value", "parent_subject_ids",
     ],
     additionalProperties=False,
 )  # fmt: skip
-SUBMISSION = _object(
-    {"type": _string(enum=["task", "sub_task"]), "data": {"oneOf": [ENTRY, SUB_TASK_ENTRY]}},
+SUBMISSION = object_of(
+    {"type": string(enum=["task", "sub_task"]), "data": {"oneOf": [ENTRY, SUB_TASK_ENTRY]}},
     required=["type", "data"],
     additionalProperties=False,
 )
 
-ROLL_UP = _object(
+ROLL_UP = object_of(
     {
         "total": INTEGER,
-        "by_status": _object(additionalProperties=INTEGER),
+        "by_status": object_of(additionalProperties=INTEGER),
         "progress": {"type": "number", "description": "mean of theirs, percent; one that has ended counts as 100"},
     }
 )
 HISTORY = ["policy", "assignment", "decision", "report", "transition"]
 BRIEF = {
-    "task_id": _string(),
-    "kind": _string(enum=["task", "sub_task"]),
-    "parent_task_id": _nullable(_string("of a sub-task")),
-    "sub_tasks": _nullable(ROLL_UP),
+    "task_id": string(),
+    "kind": string(enum=["task", "sub_task"]),
+    "parent_task_id": nullable(string("of a sub-task")),
+    "sub_tasks": nullable(ROLL_UP),
     "status": STATUS,
     "terminal": {"type": "boolean"},
-    "reason": _string("why it is there"),
-    "goal": _string(),
-    "intent": _string(),
-    "submitter_subject_id": _string(),
-    "job_space_id": _string(),
-    "execution_mode": _string(),
+    "reason": string("why it is there"),
+    "goal": string(),
+    "intent": string(),
+    "submitter_subject_id": string(),
+    "job_space_id": string(),
+    "execution_mode": string(),
     "submitter_priority": INTEGER,
     "priority": {**INTEGER, "description": "orders the queue"},
-    "retry_of": _nullable(_string("the ended task that this one does again")),
-    "schedule_id": _nullable(_string("the schedule that fired it")),
+    "retry_of": nullable(string("the ended task that this one does again")),
+    "schedule_id": nullable(string("the schedule that fired it")),
     "attempt": {**INTEGER, "description": "number of the present assignment; 0 before the first"},
     "max_attempts": INTEGER,
-    "agent": _nullable(_string("the head agent")),
+    "agent": nullable(string("the head agent")),
     "progress": {"type": "number", "description": "percent"},
-    "progress_message": _string(),
-    "times": _object(
+    "progress_message": string(),
+    "times": object_of(
         {
-            name: _nullable(TIME)
+            name: nullable(TIME)
             for name in (
-                "created", "updated", "queued", "assigned", "dispatched", "started", "finished", "not_before", "deadline", "assign_by",
+                "created",
+                "updated",
+                "queued",
+                "assigned",
+                "dispatched",
+                "started",
+                "finished",
+                "not_before",
+                "deadline",
+                "assign_by",
             )
         }
     ),  # fmt: skip
 }
-ASSIGNMENT = _object({"attempt": INTEGER, "agent": _string(), "strategy": _string(), "because": _string("why this agent"), "at": TIME})
-TASK = _object(
+ASSIGNMENT = object_of({"attempt": INTEGER, "agent": string(), "strategy": string(), "because": string("why this agent"), "at": TIME})
+TASK = object_of(
     {
         **BRIEF,
         "result": ANY,
         "entry": {"oneOf": [ENTRY, SUB_TASK_ENTRY]},
-        "waiting_for": _nullable(
-            _object(
+        "waiting_for": nullable(
+            object_of(
                 {
-                    "about": _string(enum=["approval", "assignment", "verification"]),
-                    "of": {"type": "array", "items": _string(), "description": "subject ids, role:<type>, @operators"},
+                    "about": string(enum=["approval", "assignment", "verification"]),
+                    "of": {"type": "array", "items": string(), "description": "subject ids, role:<type>, @operators"},
                     "escalated": {"type": "boolean"},
-                    "proposal": _nullable(_object()),
-                    "escalates_at": _nullable(TIME),
-                    "decide_by": _nullable(TIME),
+                    "proposal": nullable(object_of()),
+                    "escalates_at": nullable(TIME),
+                    "decide_by": nullable(TIME),
                 },
                 "what a person is asked",
             )
         ),
-        "assignment": _nullable(ASSIGNMENT),
-        "queue_position": _nullable({**INTEGER, "description": "how many of its job space are before it; null when it is not waiting"}),
-        "held_by": {"type": "array", "items": _string(), "description": "what keeps it from an agent beside its turn"},
-        "concurrency": _nullable(
-            _object({"key": _string(), "limit": INTEGER, "mode": _string(enum=list(CONCURRENCY_MODES))}, "the limit it shares with others")
+        "assignment": nullable(ASSIGNMENT),
+        "queue_position": nullable({**INTEGER, "description": "how many of its job space are before it; null when it is not waiting"}),
+        "held_by": {"type": "array", "items": string(), "description": "what keeps it from an agent beside its turn"},
+        "concurrency": nullable(
+            object_of({"key": string(), "limit": INTEGER, "mode": string(enum=list(CONCURRENCY_MODES))}, "the limit it shares with others")
         ),
     }
 )
 
-PROBLEMS: Schema = {"type": "array", "items": _object({"field": _string(), "code": _string(), "message": _string()})}
-SPEC_ERROR = _object({"error": _string(), "code": _string(), "reason": _string(), "errors": PROBLEMS, "request_id": _string()})
-PROBLEM = _object(
-    {
-        "type": _string(), "title": _string(), "status": INTEGER, "detail": _string(), "code": _string(),
-        "errors": PROBLEMS, "request_id": _string(),
-    },
-    "RFC 9457 problem details",
-)  # fmt: skip
 
-
-def _errors(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
+def refused(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
     said = {
         400: "not JSON, or a bad query", 403: "not for this key's role", 404: "no such task in this org",
         409: "conflicts with the present state",
@@ -189,10 +172,6 @@ def _errors(*codes: int, shape: Schema = PROBLEM) -> dict[Any, Any]:
     }  # fmt: skip
     media = "application/json" if shape is SPEC_ERROR else "application/problem+json"
     return {(code, media): OpenApiResponse(response=shape, description=said[code]) for code in codes}
-
-
-def _ok(schema: Any, description: str, *examples: OpenApiExample) -> OpenApiResponse:
-    return OpenApiResponse(response=schema, description=description, examples=list(examples))
 
 
 SAMPLE_ENTRY = {
@@ -205,7 +184,7 @@ SAMPLE_ENTRY = {
     "task_job_submission_data": {"job_space_id": "reports", "month": "2026-11"},
 }
 WAIT = OpenApiParameter("wait", OpenApiTypes.NUMBER, description="seconds to wait for an agent, 0…30")
-REASON = {"application/json": _object({"reason": _string("for the history")}, additionalProperties=False)}
+REASON = {"application/json": object_of({"reason": string("for the history")}, additionalProperties=False)}
 LAST_EVENT_ID = OpenApiParameter("Last-Event-ID", OpenApiTypes.STR, OpenApiParameter.HEADER, description="go on after this event")
 
 PROCESS_TASK: dict[str, Any] = {
@@ -218,17 +197,17 @@ PROCESS_TASK: dict[str, Any] = {
     "request": {"application/json": SUBMISSION},
     "examples": [OpenApiExample("a task", value={"type": "task", "data": SAMPLE_ENTRY}, request_only=True)],
     "responses": {
-        (200, "application/json"): _ok(
-            _object(
-                {"status": _string(enum=["assigned"]), "subject_id": _string("the head agent"), "task_id": _string(), "task_status": STATUS}
+        (200, "application/json"): answered(
+            object_of(
+                {"status": string(enum=["assigned"]), "subject_id": string("the head agent"), "task_id": string(), "task_status": STATUS}
             ),
             "an agent has it",
         ),
-        (202, "application/json"): _ok(
-            _object({"status": _string(enum=["queued", "awaiting_approval"]), "task_id": _string(), "reason": _string()}),
+        (202, "application/json"): answered(
+            object_of({"status": string(enum=["queued", "awaiting_approval"]), "task_id": string(), "reason": string()}),
             "accepted, no agent yet",
         ),
-        **_errors(400, 404, 409, 422, 429, 503, shape=SPEC_ERROR),
+        **refused(400, 404, 409, 422, 429, 503, shape=SPEC_ERROR),
     },
 }
 SUBMIT: dict[str, Any] = {
@@ -240,9 +219,9 @@ SUBMIT: dict[str, Any] = {
     "request": {"application/json": ENTRY},
     "examples": [OpenApiExample("a task", value=SAMPLE_ENTRY, request_only=True)],
     "responses": {
-        (201, "application/json"): _ok(TASK, "a new task"),
-        (200, "application/json"): _ok(TASK, "it came before"),
-        **_errors(400, 404, 409, 422, 429, 503),
+        (201, "application/json"): answered(TASK, "a new task"),
+        (200, "application/json"): answered(TASK, "it came before"),
+        **refused(400, 404, 409, 422, 429, 503),
     },
 }
 BULK: dict[str, Any] = {
@@ -280,7 +259,7 @@ BULK: dict[str, Any] = {
                 ),
             ],
         ),
-        **_errors(503),
+        **refused(503),
     },
 }  # fmt: skip
 LIST: dict[str, Any] = {
@@ -307,10 +286,10 @@ LIST: dict[str, Any] = {
         OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before"),
     ],
     "responses": {
-        (200, "application/json"): _ok(
-            _object({"items": {"type": "array", "items": _object(BRIEF)}, "next_cursor": _nullable(_string())}), "a page"
+        (200, "application/json"): answered(
+            object_of({"items": {"type": "array", "items": object_of(BRIEF)}, "next_cursor": nullable(string())}), "a page"
         ),
-        **_errors(400),
+        **refused(400),
     },
 }
 SUB_TASKS: dict[str, Any] = {
@@ -318,7 +297,7 @@ SUB_TASKS: dict[str, Any] = {
     "operation_id": "list_sub_tasks",
     "summary": "The sub-tasks of a task, newest first (also for its head agent)",
     "parameters": [each for each in LIST["parameters"] if each.name != "parent"],
-    "responses": {**LIST["responses"], **_errors(404)},
+    "responses": {**LIST["responses"], **refused(404)},
 }
 SUBMIT_SUB_TASK: dict[str, Any] = {
     **SUBMIT,
@@ -334,8 +313,8 @@ SUMMARY: dict[str, Any] = {
     "operation_id": "count_tasks",
     "summary": "How many tasks are where",
     "responses": {
-        (200, "application/json"): _ok(
-            _object({"counts": _object({status.value: INTEGER for status in TaskStatus}), "open": INTEGER, "total": INTEGER}),
+        (200, "application/json"): answered(
+            object_of({"counts": object_of({status.value: INTEGER for status in TaskStatus}), "open": INTEGER, "total": INTEGER}),
             "counts by status",
         )
     },
@@ -344,7 +323,7 @@ GET: dict[str, Any] = {
     "tags": TAGS,
     "operation_id": "get_task",
     "summary": "One task: where it is, why, who has it, and its result",
-    "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404)},
+    "responses": {(200, "application/json"): answered(TASK, "the task"), **refused(404)},
 }
 EVENTS: dict[str, Any] = {
     "tags": TAGS,
@@ -352,54 +331,33 @@ EVENTS: dict[str, Any] = {
     "summary": "Everything that happened to a task, and why",
     "description": "Policy runs with their answers, choices of an agent with what was seen, agents' reports, and moves, in order.",
     "responses": {
-        (200, "application/json"): _ok(
-            _object(
+        (200, "application/json"): answered(
+            object_of(
                 {
                     "items": {
                         "type": "array",
-                        "items": _object(
-                            {"kind": _string(enum=HISTORY), "at": TIME, "id": _string()}
-                        ),
+                        "items": object_of({"kind": string(enum=HISTORY), "at": TIME, "id": string()}),
                     }
                 }
             ),
             "the history",
         ),
-        **_errors(404),
+        **refused(404),
     },
 }
 
 
-def _steering(operation_id: str, summary: str, *more: int) -> dict[str, Any]:
+def steering(operation_id: str, summary: str, *more: int) -> dict[str, Any]:
     return {
         "tags": TAGS,
         "operation_id": operation_id,
         "summary": summary,
         "request": REASON,
-        "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404, 409, 422, *more)},
+        "responses": {(200, "application/json"): answered(TASK, "the task"), **refused(404, 409, 422, *more)},
     }
 
 
-CANCEL = _steering("cancel_task", "End a task, whatever it is doing")
-APPROVE = _steering("approve_task", "Let a task in that waits for a person: one of those it names, else operators", 403, 503)
-REJECT = _steering("reject_task", "Turn away a task that waits for a person: one of those it names, else operators", 403, 503)
-
-
-ASSIGN = {
-    **_steering("assign_task", "Choose the head agent of a task that waits for that, or is queued", 403, 503),
-    "description": "Without `subject_id`: the one the platform proposes (mode hybrid). The subject must be in the candidate pool.",
-    "request": {"application/json": _object({"subject_id": _string(), "reason": _string()}, additionalProperties=False)},
-}
-VERIFY = {
-    **_steering("verify_task", "Decide about a result that waits for its verifier", 403, 503),
-    "description": "accept: completed. reject: failed. send_back: another attempt; its agent gets the reason as a note.",
-    "request": {
-        "application/json": _object(
-            {"verdict": _string(enum=["accept", "reject", "send_back"]), "reason": _string()}, required=["verdict"],
-            additionalProperties=False,
-        )
-    },
-}  # fmt: skip
+CANCEL = steering("cancel_task", "End a task, whatever it is doing")
 
 
 def _sse(operation_id: str, summary: str, description: str) -> dict[str, Any]:

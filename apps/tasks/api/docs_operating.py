@@ -7,60 +7,61 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
-from apps.tasks.api.docs import BRIEF, INTEGER, TASK, TIME, _errors, _nullable, _object, _ok, _string
+from apps.core.openapi import INTEGER, TIME, answered, nullable, object_of, string
+from apps.tasks.api.docs import BRIEF, TASK, refused
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.models import BulkAction, DeadLetter
 
 TAGS = ["operating"]
-LETTER = _object(
+LETTER = object_of(
     {
-        "task_id": _string(),
-        "kind": _string("why it is here", enum=DeadLetter.Kind.values),
-        "meaning": _string("the kind in words"),
+        "task_id": string(),
+        "kind": string("why it is here", enum=DeadLetter.Kind.values),
+        "meaning": string("the kind in words"),
         "at": TIME,
-        "agent": _nullable(_string("who had it last")),
-        "job_space_id": _string(),
-        "status": _nullable(_string()),
-        "reason": _string(),
-        "goal": _string(),
-        "priority": _nullable(INTEGER),
-        "attempt": _nullable(INTEGER),
-        "submitter_subject_id": _string(),
-        "retry_of": _nullable(_string()),
-        "state": _string(enum=DeadLetter.State.values),
-        "retried_as": _nullable(_string("the task that does it again")),
-        "settled_at": _nullable(TIME),
-        "settled_by": _nullable(_string()),
-        "because": _nullable(_string()),
+        "agent": nullable(string("who had it last")),
+        "job_space_id": string(),
+        "status": nullable(string()),
+        "reason": string(),
+        "goal": string(),
+        "priority": nullable(INTEGER),
+        "attempt": nullable(INTEGER),
+        "submitter_subject_id": string(),
+        "retry_of": nullable(string()),
+        "state": string(enum=DeadLetter.State.values),
+        "retried_as": nullable(string("the task that does it again")),
+        "settled_at": nullable(TIME),
+        "settled_by": nullable(string()),
+        "because": nullable(string()),
     }
 )
-ACTION = _object(
+ACTION = object_of(
     {
-        "id": _string(),
-        "source": _string(enum=["tasks", "dead_letters"]),
-        "action": _string(),
-        "filter": _object(),
-        "arguments": _object(),
-        "status": _string(enum=BulkAction.Status.values),
+        "id": string(),
+        "source": string(enum=["tasks", "dead_letters"]),
+        "action": string(),
+        "filter": object_of(),
+        "arguments": object_of(),
+        "status": string(enum=BulkAction.Status.values),
         "total": {**INTEGER, "description": "found when it was asked for"},
         "done": {**INTEGER, "description": "looked at so far"},
         "changed": INTEGER,
         "skipped": {**INTEGER, "description": "nothing to do: ended or changed in the meantime"},
         "failed": INTEGER,
-        "problems": {"type": "array", "items": _object()},
-        "actor": _string(),
+        "problems": {"type": "array", "items": object_of()},
+        "actor": string(),
         "created_at": TIME,
-        "finished_at": _nullable(TIME),
+        "finished_at": nullable(TIME),
     }
 )
 RETRY = {
-    "patch": _object(description="a JSON merge patch (RFC 7396) on the entry; the whole is checked like any entry"),
-    "exclude": {"type": "array", "items": _string(), "description": "agents that should not get it"},
+    "patch": object_of(description="a JSON merge patch (RFC 7396) on the entry; the whole is checked like any entry"),
+    "exclude": {"type": "array", "items": string(), "description": "agents that should not get it"},
     "keep_excluded": {"type": "boolean", "description": "nor those that failed at the old one"},
-    "reason": _string("for the history"),
+    "reason": string("for the history"),
 }
 FILTERS = "the filters of the list, as members; also `task_ids` (at most 1,000). {} is everything the verb is for"
-MORE = {"dry_run": {"type": "boolean", "description": "count only, and give a token"}, "token": _string("of a preview: carry it out")}
+MORE = {"dry_run": {"type": "boolean", "description": "count only, and give a token"}, "token": string("of a preview: carry it out")}
 
 
 def _letters_parameters() -> list[OpenApiParameter]:
@@ -83,11 +84,11 @@ PAGE = [
 
 
 def _page(items: Any) -> Any:
-    return _ok(_object({"items": {"type": "array", "items": items}, "next_cursor": _nullable(_string())}), "a page")
+    return answered(object_of({"items": {"type": "array", "items": items}, "next_cursor": nullable(string())}), "a page")
 
 
 def _operation(operation_id: str, summary: str, *, ok: dict[Any, Any], errors: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **_errors(*errors)}, **more}
+    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **refused(*errors)}, **more}
 
 
 def _json(schema: Any) -> dict[str, Any]:
@@ -105,15 +106,15 @@ REQUEUE_DEAD_LETTER = _operation(
     "requeue_dead_letter",
     "Do it again, as a new task with fresh attempts (operators)",
     description="The new task's id is derived: `t` becomes `t~2`, then `t~3`. The old one stays as it ended; `retry_of` links them.",
-    request=_json(_object(RETRY, additionalProperties=False)),
-    ok={(201, "application/json"): _ok(TASK, "the new task")},
+    request=_json(object_of(RETRY, additionalProperties=False)),
+    ok={(201, "application/json"): answered(TASK, "the new task")},
     errors=(400, 404, 409, 422, 429, 503),
 )
 DISCARD_DEAD_LETTER = _operation(
     "discard_dead_letter",
     "Take it off the list (operators)",
-    request=_json(_object({"reason": _string("why nobody needs to do it")}, required=["reason"], additionalProperties=False)),
-    ok={(200, "application/json"): _ok(LETTER, "as it is now")},
+    request=_json(object_of({"reason": string("why nobody needs to do it")}, required=["reason"], additionalProperties=False)),
+    ok={(200, "application/json"): answered(LETTER, "as it is now")},
     errors=(400, 404, 409, 422),
 )
 
@@ -125,20 +126,20 @@ def _many(operation_id: str, summary: str, verbs: tuple[str, ...], sample: Any, 
         description="First with `dry_run`: a count, some of them, and a token. Then `{token}` carries out exactly that, in the "
         "background; or `expected_count` instead, for those who know. Never more are touched than were counted.",
         request=_json(
-            _object(
+            object_of(
                 {
-                    "action": _string(enum=list(verbs)), "filter": _object(description=FILTERS), "reason": _string(),
+                    "action": string(enum=list(verbs)), "filter": object_of(description=FILTERS), "reason": string(),
                     "expected_count": {**INTEGER, "minimum": 0}, **MORE, **more,
                 },
                 additionalProperties=False,
             )
         ),
         ok={
-            (200, "application/json"): _ok(
-                _object({"count": INTEGER, "sample": {"type": "array", "items": sample}, "token": _string(), "valid_seconds": INTEGER}),
+            (200, "application/json"): answered(
+                object_of({"count": INTEGER, "sample": {"type": "array", "items": sample}, "token": string(), "valid_seconds": INTEGER}),
                 "the preview",
             ),
-            (202, "application/json"): _ok(ACTION, "under way"),
+            (202, "application/json"): answered(ACTION, "under way"),
         },
         errors=(400, 409, 422),
     )  # fmt: skip
@@ -146,7 +147,11 @@ def _many(operation_id: str, summary: str, verbs: tuple[str, ...], sample: Any, 
 
 PRIORITY = {"priority": {**INTEGER, "minimum": PRIORITY_MIN, "maximum": PRIORITY_MAX, "description": "for reprioritize"}}
 TASK_ACTIONS = _many(
-    "act_on_tasks", "Cancel, requeue or reprioritize by filter (operators)", ("cancel", "requeue", "reprioritize"), _object(BRIEF), PRIORITY
+    "act_on_tasks",
+    "Cancel, requeue or reprioritize by filter (operators)",
+    ("cancel", "requeue", "reprioritize"),
+    object_of(BRIEF),
+    PRIORITY,
 )
 DEAD_LETTER_ACTIONS = _many(
     "act_on_dead_letters", "Requeue or discard by filter (operators)", ("requeue", "discard"), LETTER,
@@ -156,8 +161,10 @@ BULK_ACTIONS = _operation(
     "list_bulk_actions", "Bulk actions, the latest first (operators)",
     ok={(200, "application/json"): _page(ACTION)}, errors=(400,), parameters=PAGE,
 )  # fmt: skip
-BULK_ACTION = _operation("get_bulk_action", "How far it is (operators)", ok={(200, "application/json"): _ok(ACTION, "now")}, errors=(404,))
+BULK_ACTION = _operation(
+    "get_bulk_action", "How far it is (operators)", ok={(200, "application/json"): answered(ACTION, "now")}, errors=(404,)
+)
 STOP_BULK_ACTION = _operation(
     "stop_bulk_action", "Begin nothing more of it (operators)", request=None,
-    ok={(200, "application/json"): _ok(ACTION, "stopped")}, errors=(404, 409),
+    ok={(200, "application/json"): answered(ACTION, "stopped")}, errors=(404, 409),
 )  # fmt: skip

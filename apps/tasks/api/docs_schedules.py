@@ -7,53 +7,54 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
-from apps.tasks.api.docs import ENTRY, INTEGER, TIME, _errors, _nullable, _object, _ok, _string
+from apps.core.openapi import INTEGER, TIME, answered, nullable, object_of, string
+from apps.tasks.api.docs import ENTRY, refused
 from apps.tasks.api.docs_operating import PAGE
 from apps.tasks.models import Schedule, ScheduleFiring
 
 TAGS = ["schedules"]
 _OPTIONAL = {name: value for name, value in ENTRY.items() if name != "required"}
 WRITABLE: dict[str, Any] = {
-    "description": _string(),
+    "description": string(),
     "entry": {**_OPTIONAL, "description": "the task to submit, without task_id, submission time and fixed deadlines"},
-    "cron": _nullable(_string("minute hour day month weekday; one of cron, every_seconds and at", maxLength=120)),
-    "every_seconds": _nullable({**INTEGER, "minimum": 5, "description": "real time, counted from starts_at or the making"}),
-    "at": _nullable({**TIME, "description": "once"}),
-    "timezone": _string("IANA name; the clock of cron", default="UTC"),
-    "starts_at": _nullable(TIME),
-    "ends_at": _nullable(TIME),
+    "cron": nullable(string("minute hour day month weekday; one of cron, every_seconds and at", maxLength=120)),
+    "every_seconds": nullable({**INTEGER, "minimum": 5, "description": "real time, counted from starts_at or the making"}),
+    "at": nullable({**TIME, "description": "once"}),
+    "timezone": string("IANA name; the clock of cron", default="UTC"),
+    "starts_at": nullable(TIME),
+    "ends_at": nullable(TIME),
     "enabled": {"type": "boolean", "default": True},
-    "overlap": _string("while a task fired before is open", enum=Schedule.Overlap.values, default="allow"),
-    "catch_up": _string("after the platform was away", enum=Schedule.CatchUp.values, default="one"),
+    "overlap": string("while a task fired before is open", enum=Schedule.Overlap.values, default="allow"),
+    "catch_up": string("after the platform was away", enum=Schedule.CatchUp.values, default="one"),
     "catch_up_max": {**INTEGER, "minimum": 1, "maximum": 1000, "default": 10},
     "jitter_seconds": {**INTEGER, "minimum": 0, "maximum": 3600, "default": 0, "description": "at most until the next planned time"},
-    "due_after_seconds": _nullable({**INTEGER, "minimum": 1, "description": "deadline of each task after its planned time"}),
+    "due_after_seconds": nullable({**INTEGER, "minimum": 1, "description": "deadline of each task after its planned time"}),
 }
-NEXT_TIME = _object({"planned": TIME, "local": _string("on the clock of the time zone"), "fires": {**TIME, "description": "with jitter"}})
-SCHEDULE = _object(
+NEXT_TIME = object_of({"planned": TIME, "local": string("on the clock of the time zone"), "fires": {**TIME, "description": "with jitter"}})
+SCHEDULE = object_of(
     {
-        "name": _string(),
+        "name": string(),
         **WRITABLE,
-        "next": _nullable(TIME),
-        "next_fire_at": _nullable(TIME),
+        "next": nullable(TIME),
+        "next_fire_at": nullable(TIME),
         "fired": INTEGER,
-        "last_task_id": _nullable(_string()),
+        "last_task_id": nullable(string()),
         "created_at": TIME,
-        "created_by": _string(),
+        "created_by": string(),
         "updated_at": TIME,
-        "updated_by": _string(),
+        "updated_by": string(),
         "upcoming": {"type": "array", "items": NEXT_TIME},
     }
 )
-FIRING = _object(
+FIRING = object_of(
     {
         "planned": TIME,
         "at": TIME,
-        "outcome": _string(enum=ScheduleFiring.Outcome.values),
-        "meaning": _string(),
-        "task_id": _nullable(_string("<schedule>@<planned time>")),
-        "because": _nullable(_string()),
-        "actor": _string(),
+        "outcome": string(enum=ScheduleFiring.Outcome.values),
+        "meaning": string(),
+        "task_id": nullable(string("<schedule>@<planned time>")),
+        "because": nullable(string()),
+        "actor": string(),
     }
 )
 SAMPLE = {
@@ -67,24 +68,24 @@ COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="how many")
 
 
 def _operation(operation_id: str, summary: str, *, ok: dict[Any, Any], errors: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **_errors(*errors)}, **more}
+    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **refused(*errors)}, **more}
 
 
 def _one(status: int, schema: Any, text: str) -> dict[Any, Any]:
-    return {(status, "application/json"): _ok(schema, text)}
+    return {(status, "application/json"): answered(schema, text)}
 
 
 def _list(schema: Any, name: str = "items") -> dict[Any, Any]:
-    return _one(200, _object({name: {"type": "array", "items": schema}}), "all of them")
+    return _one(200, object_of({name: {"type": "array", "items": schema}}), "all of them")
 
 
 def _page(schema: Any) -> dict[Any, Any]:
-    return _one(200, _object({"items": {"type": "array", "items": schema}, "next_cursor": _nullable(_string())}), "a page")
+    return _one(200, object_of({"items": {"type": "array", "items": schema}, "next_cursor": nullable(string())}), "a page")
 
 
 def _body(*required: str, named: bool = True) -> dict[str, Any]:
-    properties = {**({"name": _string(maxLength=64)} if named else {}), **WRITABLE}
-    schema = _object(properties, additionalProperties=False)
+    properties = {**({"name": string(maxLength=64)} if named else {}), **WRITABLE}
+    schema = object_of(properties, additionalProperties=False)
     return {"application/json": {**schema, "required": list(required)} if required else schema}
 
 

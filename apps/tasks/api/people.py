@@ -16,7 +16,7 @@ from apps.core.errors import Missing
 from apps.core.http import answer, optional_object, read_object
 from apps.orgs.access import AGENT, SUBMITTER, RequireRole
 from apps.tasks import deciding, shapes
-from apps.tasks.api import docs
+from apps.tasks.api import docs_people as docs
 from apps.tasks.api.bodies import reason_of
 from apps.tasks.api.tasks import TaskView
 from apps.tasks.bodies import Body

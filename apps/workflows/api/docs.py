@@ -8,47 +8,47 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from apps.tasks.api.docs import ANY, INTEGER, PROBLEM, TIME, Schema, _nullable, _object, _ok, _string
+from apps.core.openapi import ANY, INTEGER, PROBLEM, TIME, Schema, answered, nullable, object_of, string
 from apps.workflows.states import ItemStatus, SessionStatus, StepStatus
 
 TAGS = ["sessions"]
-TEXTS: Schema = {"type": "array", "items": _string()}
+TEXTS: Schema = {"type": "array", "items": string()}
 NUMBER: Schema = {"type": "number", "minimum": 0}
 OPEN: dict[str, Any] = {"additionalProperties": True}
-SESSION_STATUS = _string(enum=[status.value for status in SessionStatus])
-STEP_STATUS = _string(enum=[status.value for status in StepStatus])
-ITEM_STATUS = _string(enum=[status.value for status in ItemStatus])
-ON_FAILURE = _string("what a failure does to others", enum=["fail", "skip", "continue"])
-KEY = _string("letters, digits, - and _, at most 64", pattern="^[A-Za-z0-9_-]{1,64}$")
+SESSION_STATUS = string(enum=[status.value for status in SessionStatus])
+STEP_STATUS = string(enum=[status.value for status in StepStatus])
+ITEM_STATUS = string(enum=[status.value for status in ItemStatus])
+ON_FAILURE = string("what a failure does to others", enum=["fail", "skip", "continue"])
+KEY = string("letters, digits, - and _, at most 64", pattern="^[A-Za-z0-9_-]{1,64}$")
 
-TASK = _object(
+TASK = object_of(
     {
         "key": KEY,
-        "name": _string(),
-        "executor": _string("default: celery when agent_class names a registered processor, else agent", enum=["agent", "celery"]),
-        "agent_class": _string("the registered TaskProcessor, or what an agent is told"),
-        "agent": _string("the one agent to take"),
+        "name": string(),
+        "executor": string("default: celery when agent_class names a registered processor, else agent", enum=["agent", "celery"]),
+        "agent_class": string("the registered TaskProcessor, or what an agent is told"),
+        "agent": string("the one agent to take"),
         "tools": {"type": "array", "items": {}},
-        "shared_instructions": _string(),
-        "message_template": _string("text with {variables}"),
-        "files_folder": _string(),
-        "input": _object(description="values; {variables} in texts are replaced", **OPEN),
+        "shared_instructions": string(),
+        "message_template": string("text with {variables}"),
+        "files_folder": string(),
+        "input": object_of(description="values; {variables} in texts are replaced", **OPEN),
         "dependencies": TEXTS,
         "optional_dependencies": TEXTS,
         "result_keys": {**TEXTS, "description": "context keys it writes; default: its own key"},
-        "result_schema": _object(description="JSON Schema of a result", **OPEN),
-        "expansion_config": _object(description="one task for each of many; see docs/sessions.md", **OPEN),
-        "join": _object(
+        "result_schema": object_of(description="JSON Schema of a result", **OPEN),
+        "expansion_config": object_of(description="one task for each of many; see docs/sessions.md", **OPEN),
+        "join": object_of(
             description='which item ends make the step complete: {"rule": "all" | "any"}, {"at_least": n}, {"percent": x}, {"first": n}',
             **OPEN,
         ),
         "max_retries": INTEGER,
         "retry_delays": {"type": "array", "items": NUMBER, "description": "seconds"},
-        "retry_backoff": _object({"initial_s": NUMBER, "factor": NUMBER, "max_s": NUMBER, "jitter": NUMBER}),
+        "retry_backoff": object_of({"initial_s": NUMBER, "factor": NUMBER, "max_s": NUMBER, "jitter": NUMBER}),
         "timeout_s": {**NUMBER, "description": "of each item"},
         "step_timeout_s": {**NUMBER, "description": "of the whole step, retries included"},
         "on_failure": ON_FAILURE,
-        "compensation": _object(description="what undoes it", **OPEN),
+        "compensation": object_of(description="what undoes it", **OPEN),
         "max_parallel": INTEGER,
         "chunk_size": INTEGER,
         "fail_fast": {"type": "boolean"},
@@ -57,134 +57,134 @@ TASK = _object(
     "one step; further fields are its data, where an expansion looks first",
     **OPEN,
 )
-GROUP = _object(
+GROUP = object_of(
     {
         "key": KEY,
-        "name": _string(),
-        "description": _string(),
+        "name": string(),
+        "description": string(),
         "dependencies": TEXTS,
         "optional_dependencies": TEXTS,
         "tasks": {"type": "array", "items": TASK},
-        "task_groups": {"type": "array", "items": _object(description="groups inside, of the same shape", **OPEN)},
+        "task_groups": {"type": "array", "items": object_of(description="groups inside, of the same shape", **OPEN)},
         "timeout_s": NUMBER,
         "on_failure": ON_FAILURE,
         "max_parallel": INTEGER,
     }
 )
-DOCUMENT = _object(
+DOCUMENT = object_of(
     {
-        "session_id": _string("unique in the org, and the idempotency key; a new one when absent"),
-        "name": _string(),
-        "description": _string(),
-        "context": _object(description="first values that all steps may read", **OPEN),
+        "session_id": string("unique in the org, and the idempotency key; a new one when absent"),
+        "name": string(),
+        "description": string(),
+        "context": object_of(description="first values that all steps may read", **OPEN),
         "task_groups": {"type": "array", "items": GROUP},
         "tasks": {"type": "array", "items": TASK, "description": "instead of task_groups: one group, `main`"},
-        "defaults": _object(
+        "defaults": object_of(
             description="executor, max_retries, retry_delays, timeout_s, on_failure of every task that says nothing", **OPEN
         ),
         "timeout_s": NUMBER,
         "max_parallel": INTEGER,
         "on_failure": ON_FAILURE,
         "compensate": {"type": "boolean", "description": "undo what completed when the session fails"},
-        "job_space_id": _string("whose agents may do its tasks"),
+        "job_space_id": string("whose agents may do its tasks"),
         "priority": INTEGER,
         "result_keys": {**TEXTS, "description": "what makes the final result; default: all that steps wrote"},
     }
 )
-SESSION = _object(
+SESSION = object_of(
     {
-        "session_id": _string(),
-        "name": _string(),
-        "description": _string(),
+        "session_id": string(),
+        "name": string(),
+        "description": string(),
         "status": SESSION_STATUS,
-        "reason": _string("why it is in this status"),
+        "reason": string("why it is in this status"),
         "partial": {"type": "boolean", "description": "completed, though something in it did not"},
         "run": {**INTEGER, "description": "rises when it is retried or re-run"},
         "priority": INTEGER,
-        "job_space_id": _nullable(_string()),
-        "submitter": _string(),
+        "job_space_id": nullable(string()),
+        "submitter": string(),
         "progress": {**INTEGER, "description": "percent of the items that are known"},
-        "steps": _object({"total": INTEGER}, "steps by status", additionalProperties=INTEGER),
-        "items": _object({"total": INTEGER}, "items by status", additionalProperties=INTEGER),
-        "compensation": _nullable(_string("how undoing it goes: running, completed or failed")),
+        "steps": object_of({"total": INTEGER}, "steps by status", additionalProperties=INTEGER),
+        "items": object_of({"total": INTEGER}, "items by status", additionalProperties=INTEGER),
+        "compensation": nullable(string("how undoing it goes: running, completed or failed")),
         "created_at": TIME,
-        "started_at": _nullable(TIME),
-        "finished_at": _nullable(TIME),
-        "paused_at": _nullable(TIME),
-        "deadline": _nullable(TIME),
-        "last_event": _nullable(_string("id of the latest event")),
+        "started_at": nullable(TIME),
+        "finished_at": nullable(TIME),
+        "paused_at": nullable(TIME),
+        "deadline": nullable(TIME),
+        "last_event": nullable(string("id of the latest event")),
     }
 )
-STEP = _object(
+STEP = object_of(
     {
-        "path": _string("keys from the outermost group down, joined by dots"),
-        "key": _string(),
-        "name": _string(),
-        "kind": _string(enum=["step", "group", "compensation"]),
-        "parent": _string("path of its group"),
+        "path": string("keys from the outermost group down, joined by dots"),
+        "key": string(),
+        "name": string(),
+        "kind": string(enum=["step", "group", "compensation"]),
+        "parent": string("path of its group"),
         "position": {**INTEGER, "description": "place in the document"},
         "status": STEP_STATUS,
-        "reason": _string(),
+        "reason": string(),
         "partial": {"type": "boolean"},
-        "executor": _string(),
-        "agent_class": _string(),
+        "executor": string(),
+        "agent_class": string(),
         "run": INTEGER,
         "attempt": INTEGER,
-        "counts": _object({"total": INTEGER}, "its items by status; of a group, its members", additionalProperties=INTEGER),
+        "counts": object_of({"total": INTEGER}, "its items by status; of a group, its members", additionalProperties=INTEGER),
         "dependencies": TEXTS,
         "optional_dependencies": TEXTS,
-        "on_failure": _string(),
+        "on_failure": string(),
         "result_keys": TEXTS,
-        "expansion": _string("array, matrix, zip, custom, or empty"),
-        "output_format": _string(),
+        "expansion": string("array, matrix, zip, custom, or empty"),
+        "output_format": string(),
         "missing": {"type": "array", "items": {}, "description": "what its result lacks"},
-        "context_version": _nullable(INTEGER),
-        "retry_at": _nullable(TIME),
-        "deadline": _nullable(TIME),
-        "started_at": _nullable(TIME),
-        "finished_at": _nullable(TIME),
+        "context_version": nullable(INTEGER),
+        "retry_at": nullable(TIME),
+        "deadline": nullable(TIME),
+        "started_at": nullable(TIME),
+        "finished_at": nullable(TIME),
     }
 )
-ITEM = _object(
+ITEM = object_of(
     {
-        "path": _string("of its step"),
+        "path": string("of its step"),
         "index": INTEGER,
-        "identifier": _string(),
-        "name": _string(),
+        "identifier": string(),
+        "name": string(),
         "status": ITEM_STATUS,
         "attempt": INTEGER,
-        "reason": _string(),
-        "task_id": _nullable(_string("the task, when an agent does it")),
-        "started_at": _nullable(TIME),
-        "finished_at": _nullable(TIME),
+        "reason": string(),
+        "task_id": nullable(string("the task, when an agent does it")),
+        "started_at": nullable(TIME),
+        "finished_at": nullable(TIME),
         "input": ANY,
         "result": ANY,
     }
 )
-EVENT = _object(
+EVENT = object_of(
     {
-        "id": _string(),
-        "path": _string("of a step or group; empty: the session"),
-        "item": _nullable(INTEGER),
-        "old": _nullable(_string()),
-        "new": _string(),
-        "reason": _string(),
-        "actor": _string(),
+        "id": string(),
+        "path": string("of a step or group; empty: the session"),
+        "item": nullable(INTEGER),
+        "old": nullable(string()),
+        "new": string(),
+        "reason": string(),
+        "actor": string(),
         "run": INTEGER,
         "at": TIME,
     }
 )
-RESULT = _object(
+RESULT = object_of(
     {
-        "session_id": _string(),
+        "session_id": string(),
         "status": SESSION_STATUS,
         "final": {"type": "boolean", "description": "the session has ended"},
         "partial": {"type": "boolean"},
-        "results": _object(description="by context key", **OPEN),
-        "missing": {"type": "array", "items": _object(**OPEN), "description": "what is not in it, and why"},
+        "results": object_of(description="by context key", **OPEN),
+        "missing": {"type": "array", "items": object_of(**OPEN), "description": "what is not in it, and why"},
     }
 )
-PLAN = _object({"session_id": _nullable(_string()), "steps": INTEGER}, "what would run: nodes in order, counts, names", **OPEN)
+PLAN = object_of({"session_id": nullable(string()), "steps": INTEGER}, "what would run: nodes in order, counts, names", **OPEN)
 
 SAMPLE = {
     "session_id": "first",
@@ -201,7 +201,7 @@ SAMPLE = {
 }
 
 
-def _errors(*codes: int) -> dict[Any, Any]:
+def refused(*codes: int) -> dict[Any, Any]:
     said = {
         400: "not JSON, or a bad query",
         404: "no such session, step or item in this org",
@@ -215,15 +215,15 @@ def _errors(*codes: int) -> dict[Any, Any]:
 
 
 def _operation(operation_id: str, summary: str, ok: dict[Any, Any], *errors: int, **more: Any) -> dict[str, Any]:
-    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **_errors(*errors)}, **more}
+    return {"tags": TAGS, "operation_id": operation_id, "summary": summary, "responses": {**ok, **refused(*errors)}, **more}
 
 
 def _json(schema: Any, description: str, status: int = 200) -> dict[Any, Any]:
-    return {(status, "application/json"): _ok(schema, description)}
+    return {(status, "application/json"): answered(schema, description)}
 
 
 def _page(items: Any, cursor: str = "next_cursor") -> dict[Any, Any]:
-    return _json(_object({"items": {"type": "array", "items": items}, cursor: _nullable(_string())}), "a page")
+    return _json(object_of({"items": {"type": "array", "items": items}, cursor: nullable(string())}), "a page")
 
 
 def _paging(most: int, default: int) -> list[OpenApiParameter]:
@@ -234,7 +234,7 @@ def _paging(most: int, default: int) -> list[OpenApiParameter]:
 
 
 def _verb(operation_id: str, summary: str, description: str, *errors: int, **more: Any) -> dict[str, Any]:
-    body = {"application/json": _object({"reason": _string("for the history", maxLength=1000)}, additionalProperties=False)}
+    body = {"application/json": object_of({"reason": string("for the history", maxLength=1000)}, additionalProperties=False)}
     return _operation(
         operation_id, summary, _json(SESSION, "the session now"), *errors, **{"request": body, "description": description, **more}
     )
@@ -244,10 +244,10 @@ CREATE = _operation(
     "create_session",
     "Hand in a session: a document of task groups, tasks and what they wait for",
     {
-        (200, "application/json"): _ok(
+        (200, "application/json"): answered(
             {"oneOf": [SESSION, PLAN]}, "there already, by the same document under the same id; or the plan of a dry run"
         ),
-        (201, "application/json"): _ok(SESSION, "it runs"),
+        (201, "application/json"): answered(SESSION, "it runs"),
     },
     400, 409, 413, 422, 429, 503,
     description="Judged whole before anything runs: 422 lists every problem with its JSON path, such as "
@@ -281,7 +281,7 @@ DELETE = _operation(
     {204: OpenApiResponse(description="gone")},
     404, 409,
 )  # fmt: skip
-DOCUMENT_OF = _operation("get_session_document", "The document as it runs", _json(_object(**OPEN), "the document"), 404)
+DOCUMENT_OF = _operation("get_session_document", "The document as it runs", _json(object_of(**OPEN), "the document"), 404)
 STEPS = _operation(
     "list_session_steps",
     "Groups and steps, in the order of the document; a group comes before its members",
@@ -359,11 +359,11 @@ RERUN = _verb(
     "For a session that has ended. `input` takes the place of members of the task's input and data. `run` rises by one.",
     400, 404, 409, 422,
     request={
-        "application/json": _object(
+        "application/json": object_of(
             {
-                "step": _string("its path"),
-                "input": _object(description="changed values", **OPEN),
-                "reason": _string("for the history", maxLength=1000),
+                "step": string("its path"),
+                "input": object_of(description="changed values", **OPEN),
+                "reason": string("for the history", maxLength=1000),
             },
             required=["step"],
             additionalProperties=False,
