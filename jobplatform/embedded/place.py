@@ -75,8 +75,8 @@ class Place:
                 found.append(process)
         return found
 
-    def ports(self, wanted: Mapping[str, int], *, host: str = "127.0.0.1") -> dict[str, int]:
-        """A port per name: the one asked for, or with 0 the one it had last time, or a free one. Raises Taken."""
+    def ports(self, wanted: Mapping[str, int], *, host: str = "127.0.0.1", liked: Mapping[str, int] | None = None) -> dict[str, int]:
+        """A port per name: the one asked for, or with 0 the one it had last time, or the one it would like, or a free one. Raises Taken."""
         try:
             before = json.loads(self._ports_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -90,7 +90,8 @@ class Place:
                     raise Taken(f"port {port} for {name} is in use{owner_of_port(port)}. {another}")
                 chosen[name] = port
             else:
-                chosen[name] = _free_port(at, before.get(name), exclude=chosen.values())
+                first = [port for port in (before.get(name), (liked or {}).get(name)) if port]
+                chosen[name] = _free_port(at, first, exclude=chosen.values())
         write_json(self._ports_file, {**before, **chosen})
         return chosen
 
@@ -132,10 +133,10 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def _free_port(host: str, before: int | None, *, exclude: Iterable[int]) -> int:
+def _free_port(host: str, first: Iterable[int], *, exclude: Iterable[int]) -> int:
     taken = set(exclude)
-    for port in (before, *random.sample(PORTS, 200)):
-        if port and port not in taken and _is_free(host, port):
+    for port in (*first, *random.sample(PORTS, 200)):
+        if port not in taken and _is_free(host, port):
             return port
     raise Taken("no free port found")
 

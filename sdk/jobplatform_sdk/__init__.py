@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from jobplatform_sdk.bidding import Bid as Bid
     from jobplatform_sdk.bidding import Call as Call
     from jobplatform_sdk.client import Client as Client
-    from jobplatform_sdk.client_agents import enrol as enrol
     from jobplatform_sdk.client_async import AsyncClient as AsyncClient
     from jobplatform_sdk.client_calls import Patience as Patience
     from jobplatform_sdk.client_errors import ClientError as ClientError
     from jobplatform_sdk.credentials import BadKey as BadKey
+    from jobplatform_sdk.enrolment import enrol as enrol
     from jobplatform_sdk.runtime import AccessRefused as AccessRefused
     from jobplatform_sdk.task import Task as Task
     from jobplatform_sdk.webhooks import BadWebhook as BadWebhook
@@ -37,7 +37,7 @@ _HOMES = {
     "AsyncClient": "client_async",
     "Patience": "client_calls",
     "ClientError": "client_errors",
-    "enrol": "client_agents",
+    "enrol": "enrolment",
     "BadWebhook": "webhooks",
     "verify_webhook": "webhooks",
 }

@@ -141,18 +141,6 @@ def redeem(card: Mapping[str, Any] | None) -> Call[Enrolled]:
     return calls._post(f"{ENROLMENTS}/redeem", body, lambda answer: _read_enrolled(answer.json()), repeatable=False)
 
 
-def enrol(url: str, token: str, *, card: Mapping[str, Any] | None = None) -> Enrolled:
-    """Redeem an enrolment's token, once: the answer holds the agent's API key, which nobody can show again.
-
-    `card`: what the agent can do (capabilities, job_kinds, slots, max_payload_bytes, costs, version, description). Raises
-    Unauthenticated when the token is not (or no longer) good, and the rest of the clients' errors.
-    """
-    from jobplatform_sdk.client import Client
-
-    with Client(url, token) as client:
-        return client._ask(redeem(card))
-
-
 # ---- methods ----------------------------------------------------------------------------------------------
 
 

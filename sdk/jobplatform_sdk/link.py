@@ -64,9 +64,11 @@ class Link:
     def __init__(self, url: str, *, name: str, options: dict[str, Any] | None = None, inbox_prefix: str = "_INBOX") -> None:
         """`url`: one or several, joined by commas. `options`: credentials for nats-py's `connect`."""
         self._servers = [part.strip() for part in url.split(",") if part.strip()]
-        for server in self._servers:
-            if not urlsplit(server if "://" in server else f"nats://{server}").hostname:
+        places = [urlsplit(server if "://" in server else f"nats://{server}") for server in self._servers]
+        for server, place in zip(self._servers, places, strict=True):
+            if not place.hostname:
                 raise ValueError(f"Not the address of a NATS server: {server!r}")
+        self._at = ", ".join(place.netloc.rpartition("@")[2] for place in places)  # a password may stand in front of it
         self._options = {"name": name, **(options or {})}
         self.inbox = f"{inbox_prefix}.{NUID().next().decode()}"
         self.listening: set[Listening] = set()
@@ -133,7 +135,7 @@ class Link:
             except (NatsError, OSError, TimeoutError) as error:
                 self._count_refusal(str(error).lower())
                 if was_up:
-                    log.warning("nats.away", extra={"error": str(error) or type(error).__name__})
+                    log.warning("nats.away", extra={"at": self._at, "error": str(error) or type(error).__name__})
                 was_up = False
             except Exception:  # the boundary of a foreign library: whatever it trips over, a new connection starts afresh
                 log.exception("nats.tripped")

@@ -24,6 +24,8 @@ from jobplatform.queues import QUEUES, QueueName
 
 REPLACING = ("REDIS_URL", "NATS_URL", "DATABASE_URL", "TASKS_DATABASE_URL", "CELERY_BROKER_URL")
 LEFTOVER_SECONDS = 5.0
+NATS_PORT = 4222
+"""NATS's own."""
 
 
 class Command(BaseCommand):
@@ -47,8 +49,10 @@ class Command(BaseCommand):
             default=settings.WEB_MAX_WAITING + servers.SPARE_WEB_THREADS,
             help="threads per web process; more than may wait or stream (WEB_MAX_WAITING), so the others find one (default %(default)s)",
         )
-        for name in ("redis", "nats", "flower"):
+        for name in ("redis", "flower"):
             parser.add_argument(f"--{name}-port", type=whole(0, 65535), default=0, help="0: the one it had last time, else any free one")
+        usual = f"default: the one it had last time, else {NATS_PORT} unless that is taken or --port is 0, else any free one"
+        parser.add_argument("--nats-port", type=whole(0, 65535), help=usual)
         parser.add_argument("--without", type=parts, default=frozenset(), metavar="PART,…", help=f"some of: {', '.join(servers.PARTS)}")
 
     def handle(self, **options) -> None:
@@ -78,9 +82,11 @@ class Command(BaseCommand):
             outside={name: env.text(name) for name in REPLACING if env.text(name)},
             jobs_stop_seconds=servers.jobs_stop_seconds(settings.JOBS_STOP_S, settings.JOBS_GRACE_S),
         )
-        asked = {"web": options["port"], "redis": options["redis_port"], "nats": options["nats_port"], "flower": options["flower_port"]}
+        asked = {"web": options["port"], **{part: options[f"{part}_port"] or 0 for part in ("redis", "nats", "flower")}}
         wanted = {part: number for part, number in asked.items() if plan.has(part)} | ({"nats-monitor": 0} if plan.has("nats") else {})
-        plan = replace(plan, ports=place.ports(wanted, host=plan.host))
+        # Where agents look for it. Whoever takes any web port may be starting several at once, which would all reach for it.
+        liked = {"nats": NATS_PORT} if options["nats_port"] is None and options["port"] else {}
+        plan = replace(plan, ports=place.ports(wanted, host=plan.host, liked=liked))
         write_configs(plan)
         children = servers.children(plan)
         console = Console(place.logs, ["up", *(child.name for child in children)])

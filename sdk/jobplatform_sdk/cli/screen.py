@@ -181,7 +181,8 @@ class Screen:
             self.document({"error": error.json(), **({"task_id": task_id} if task_id else {})})
         self.note(f"{task_id + ': ' if task_id else ''}{error.sentence}")
         for one in error.errors:
-            self._complain(f"  {one}")
+            if one.message not in error.sentence:
+                self._complain(f"  {one}")
         if error.status >= 500 and error.request_id:
             self._complain(f"  request id: {error.request_id}")
 

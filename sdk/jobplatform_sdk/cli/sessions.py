@@ -188,6 +188,13 @@ def read_document(name: str) -> dict[str, Any]:
     return found
 
 
+def _where(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+
+
 def _yaml(raw: bytes, name: str) -> Any:
     try:
         import yaml
@@ -197,7 +204,7 @@ def _yaml(raw: bytes, name: str) -> Any:
         found = yaml.safe_load(raw)
         orjson.dumps(found)  # dates and the like are no JSON: say so here, by the file's name
     except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{name} is not YAML: {_where(error)}") from None
     except orjson.JSONEncodeError as error:
         raise ValueError(f"{name} holds what JSON does not have (quote it): {error}") from None
     return found

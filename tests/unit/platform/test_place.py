@@ -4,6 +4,7 @@ import stat
 
 import pytest
 
+from jobplatform.embedded import place as place_module
 from jobplatform.embedded.place import PORTS, Place, Taken
 
 
@@ -47,6 +48,18 @@ def test_a_port_in_use_is_refused_by_name_and_a_remembered_one_is_replaced(place
         with pytest.raises(Taken, match=rf"port {before} for web is in use.*pid {os.getpid()}.*--port \(0: any free one\)"):
             place.ports({"web": before})
         assert place.ports({"redis": 0})["redis"] != before
+
+
+def test_a_server_gets_the_port_it_would_like_when_that_is_free_and_keeps_what_it_has(place, monkeypatch):
+    monkeypatch.setattr(place_module, "_is_free", lambda _host, port: port != 4222)
+    got = place.ports({"nats": 0}, liked={"nats": 4222})["nats"]
+    assert got in PORTS
+    monkeypatch.setattr(place_module, "_is_free", lambda _host, _port: True)
+    assert place.ports({"nats": 0}, liked={"nats": 4222}) == {"nats": got}
+    (place.run / "ports.json").unlink()
+    assert place.ports({"nats": 0}, liked={"nats": 4222}) == {"nats": 4222}
+    (place.run / "ports.json").unlink()
+    assert place.ports({"nats": 0})["nats"] in PORTS
 
 
 def test_a_secret_is_made_once_and_readable_by_its_owner_only(place):

@@ -95,7 +95,7 @@ def test_a_document_is_read_from_json_or_yaml_and_what_is_neither_is_said(tmp_pa
         assert read_document(str(tmp_path / name)) == {"tasks": []}
     for name, text, why in (
         ("b.json", "tasks: []", "is not JSON"),
-        ("b.yaml", "a: [", "is not YAML"),
+        ("b.yaml", "a: [", "is not YAML: line 1, column 5: "),
         ("c.yaml", "- a\n", "an object is expected"),
         ("d.yaml", "x: !!python/object/apply:os.system ['true']", "is not YAML"),
         ("e.yaml", "x: {2026-11-22: 1}", "JSON does not have"),
