@@ -11,10 +11,17 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from apps.core.sign_in import limited
 from jobplatform.health import health, ready
 from jobplatform.metrics import Metrics
+from jobplatform.pages import home
 
 admin.autodiscover()
 
+handler400 = "jobplatform.pages.bad_request"
+handler403 = "jobplatform.pages.forbidden"
+handler404 = "jobplatform.pages.not_found"
+handler500 = "jobplatform.pages.crashed"
+
 urlpatterns = [
+    path("", home, name="home"),
     path("health", health, name="health"),
     path("ready", ready, name="ready"),
     path("metrics", Metrics.as_view(), name="metrics"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -14,17 +14,19 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
 from apps.agents import enrolment
-from apps.agents.admin_auctions import OrgFilter
 from apps.agents.enrolment import EnrolmentDesk, Invitation
-from apps.agents.models import Agent, Enrolment, Evidence
+from apps.agents.models import Agent, AgentRecord, Enrolment, Evidence
 from apps.agents.records import AgentBook
 from apps.agents.shapes import agents_json
-from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import ReadOnlyAdmin, actor, confirmed
 from apps.core.errors import Invalid, PlatformError
+from apps.orgs.admin_filters import OrgFilter
 from apps.roles.models import Role, Subject
 
-STATE_COLOURS = {"active": "#2e7d32", "revoked": "#b71c1c", "inactive": "#757575"}
+for _name in ("agent", "head_agent_subject_id", "winner"):
+    cells.leads(_name, lambda row, name=_name: _link(row.org_id, getattr(row, name)), title="winner" if _name == "winner" else "agent")
 
 
 @admin.register(Agent)
@@ -35,6 +37,7 @@ class AgentAdmin(ReadOnlyAdmin):
     search_help_text = "an agent, or an organization"
     ordering = ("org_id", "subject_id")
     actions = ("pause", "resume", "drain", "undrain", "reset_breaker", "revoke")
+    nothing_yet = "No agent yet. An enrolment lets one in (docs/agents.md); a subject with a role that makes it a candidate is one, too."
     fieldsets = (
         (None, {"fields": ("subject_id", "org_id", "name", "state", "why", "gets_nothing")}),
         ("Presence", {"fields": ("presence", "seen", "load", "instances")}),
@@ -44,6 +47,13 @@ class AgentAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         return super().get_queryset(request).exclude(subject_type=Subject.Type.HUMAN).select_related("org")
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Agent | None:
+        """Also by what others know it by, `org:subject`."""
+        org_id, colon, subject_id = object_id.partition(":")
+        if not colon:
+            return super().get_object(request, object_id, from_field)
+        return Agent.objects.select_related("org").filter(org_id=org_id, subject_id=subject_id).first()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return tuple(name for _, options in self.fieldsets for name in options["fields"])
@@ -63,13 +73,13 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state")
     def state(self, agent: Agent) -> str:
-        state = _facts(agent)["state"]
-        return format_html("<b style='color:{}'>{}</b>", STATE_COLOURS.get(state, "#b26a00"), state)
+        return cells.status(_facts(agent)["state"])
 
     @admin.display(description="because")
     def why(self, agent: Agent) -> str:
         facts = _facts(agent)
-        return " — ".join(part for part in (facts["reason"], facts["by"], facts["since"]) if part) or "-"
+        since = facts["since"] and f"since {cells.when(facts['since'])}"
+        return " — ".join(part for part in (facts["reason"], facts["by"], since) if part) or "-"
 
     @admin.display(description="gets nothing because")
     def gets_nothing(self, agent: Agent) -> str:
@@ -78,22 +88,23 @@ class AgentAdmin(ReadOnlyAdmin):
     @admin.display(description="presence")
     def presence(self, agent: Agent) -> str:
         facts = _facts(agent)
-        return facts["presence"] if facts["intake"] == "open" else f"{facts['presence']}, {facts['intake']} by itself"
+        told = cells.status(facts["presence"])
+        return told if facts["intake"] == "open" else format_html("{}, {} by itself", told, facts["intake"])
 
     @admin.display(description="last seen")
     def seen(self, agent: Agent) -> str:
         facts = _facts(agent)
         away = facts["away_seconds"]
-        return f"{facts['last_seen_at']}{f' ({_span(away)} away)' if away else ''}" if facts["last_seen_at"] else "-"
+        return f"{cells.when(facts['last_seen_at'])}{f' ({cells.span(away)} away)' if away else ''}" if facts["last_seen_at"] else "never"
 
     @admin.display(description="seen")
     def seen_ago(self, agent: Agent) -> str:
         facts = _facts(agent)
-        return f"{_span(facts['away_seconds'])} ago" if facts["away_seconds"] else "now" if facts["last_seen_at"] else "-"
+        return f"{cells.span(facts['away_seconds'])} ago" if facts["away_seconds"] else "now" if facts["last_seen_at"] else "never"
 
     @admin.display(description="breaker")
     def breaker_state(self, agent: Agent) -> str:
-        return _facts(agent)["breaker"]["state"].replace("_", "-")
+        return cells.status(_facts(agent)["breaker"]["state"])
 
     @admin.display(description="tasks / slots")
     def load(self, agent: Agent) -> str:
@@ -101,7 +112,7 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="processes")
     def instances(self, agent: Agent) -> str:
-        return _pretty(_facts(agent)["instances"])
+        return cells.pretty(_facts(agent)["instances"])
 
     @admin.display(description="can")
     def capabilities_that_count(self, agent: Agent) -> str:
@@ -109,7 +120,7 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="card, as it announced it")
     def card(self, agent: Agent) -> str:
-        return _pretty(_facts(agent)["card"])
+        return cells.pretty(_facts(agent)["card"])
 
     @admin.display(description="last card refused")
     def card_problem(self, agent: Agent) -> str:
@@ -120,9 +131,9 @@ class AgentAdmin(ReadOnlyAdmin):
         found = _facts(agent)["breaker"]
         if found["state"] == "closed":
             return "closed"
-        return f"{found['state'].replace('_', '-')}: {found['because']} (until {found['until']})"
+        return f"{found['state'].replace('_', '-')}: {found['because']} (until {cells.when(found['until'])})"
 
-    @admin.display(description="reputation")
+    @admin.display(description="reputation (90 % interval)")
     def reputation(self, agent: Agent) -> str:
         found = _facts(agent)["reputation"]
         return f"{found['mean']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
@@ -173,6 +184,7 @@ class AgentAdmin(ReadOnlyAdmin):
         self._steer(request, chosen, "closed again", AgentBook.reset_breaker)
 
     @admin.action(description="Revoke: out at once, its tasks go to others", permissions=["steer"])
+    @confirmed("These agents will be out at once: their keys open nothing any more, and what they have in hand goes to others.")
     def revoke(self, request: HttpRequest, chosen: QuerySet[Agent]) -> None:
         self._steer(request, chosen, "revoked", AgentBook.revoke)
 
@@ -229,7 +241,7 @@ class EnrolmentAdmin(admin.ModelAdmin):
 
     @admin.display(description="state")
     def state(self, row: Enrolment) -> str:
-        return enrolment.state_of(row, now=clock.now())
+        return cells.status(enrolment.state_of(row, now=clock.now()))
 
     def get_fields(self, request: HttpRequest, obj: Enrolment | None = None) -> tuple[str, ...]:
         if obj is None:
@@ -265,6 +277,7 @@ class EnrolmentAdmin(admin.ModelAdmin):
         return request.user.has_perm("agents.change_enrolment")
 
     @admin.action(description="Withdraw: the token opens nothing any more", permissions=["withdraw"])
+    @confirmed("The tokens of these enrolments will open nothing any more.")
     def withdraw(self, request: HttpRequest, chosen: QuerySet[Enrolment]) -> None:
         for row in chosen:
             try:
@@ -276,11 +289,28 @@ class EnrolmentAdmin(admin.ModelAdmin):
 
 @admin.register(Evidence)
 class EvidenceAdmin(ReadOnlyAdmin):
-    list_display = ("ended_at", "org_id", "agent", "task_key", "attempt", "outcome", "excused", "seconds")
+    list_display = ("ended_at", "org_id", "agent", "task_key", "attempt", "outcome", "excused", "took")
+    nothing_yet = "How attempts end is kept here: what reputation is made of."
     list_filter = ("outcome", "excused", OrgFilter)
     search_fields = ("=agent", "^task_key")
     search_help_text = "an agent, or how a task's key begins"
     ordering = ("-ended_at",)
+
+    @admin.display(description="took", ordering="seconds")
+    def took(self, row: Evidence) -> str:
+        return cells.span(row.seconds)
+
+
+def _link(org_id: str, subject_id: str) -> str:
+    return cells.link("agents_agent", f"{org_id}:{subject_id}", subject_id) if subject_id else "-"
+
+
+@overview.panel("Agents", "agents.view_agent")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    every = Agent.objects.exclude(subject_type=Subject.Type.HUMAN)
+    yield overview.Figure("known", overview.count(every.filter(is_active=True)), "agents_agent", {"is_active__exact": "1"})
+    held = AgentRecord.objects.filter(revoked_at=None).exclude(mode=AgentRecord.Mode.ACTIVE)
+    yield overview.Figure("paused or draining", overview.count(held), "agents_agent", {}, "waits")
 
 
 def _facts(agent: Agent) -> dict[str, Any]:
@@ -290,12 +320,3 @@ def _facts(agent: Agent) -> dict[str, Any]:
     return agent._facts
 
 
-def _pretty(value: Any) -> str:
-    return format_html("<pre style='margin:0'>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False)) if value else "-"
-
-
-def _span(seconds: float) -> str:
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"

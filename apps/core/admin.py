@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from apps.core.sign_in import Limited
+from apps.core import admin_cells
 
-admin.site.site_header = "Job platform"
-admin.site.site_title = "Job platform"
-admin.site.index_title = "Operations"
-
-
-class SignInForm(Limited, AdminAuthenticationForm):
-    """As Django's; who goes wrong too often has to wait."""
-
-
-admin.site.login_form = SignInForm
+CHOSEN_SHOWN = 20
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows that only the platform writes."""
+    """Rows that only the platform writes. States, JSON and ids of other things are shown as `admin_cells` says."""
 
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # one count of the whole table for each choice
+    nothing_yet = ""
+    """What an empty list says: where its rows would come from."""
     list_per_page = 50
     actions: Any = None
 
@@ -42,18 +38,36 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+        names = super().get_list_display(request)
+        own = self.get_list_display_links(request, names) or ()  # they lead to the row itself
+        return [name if name in own else admin_cells.shown(self.model, name, in_list=True) for name in names]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [(title, {**options, "fields": self._shown(options["fields"])}) for title, options in super().get_fieldsets(request, obj)]
+
+    def _shown(self, names: Sequence[Any]) -> list[Any]:
+        return [
+            self._shown(name) if isinstance(name, (list, tuple)) else admin_cells.shown(self.model, name, in_list=False) for name in names
+        ]
+
 
 class LiveAdmin(ReadOnlyAdmin):
-    """Rows whose page follows them while somebody looks (`live.html` beside its `change_form.html`), with verbs to steer them."""
+    """Rows whose page follows them while somebody looks (`live.html` of the model's templates), with verbs to steer them."""
 
+    change_form_template = "admin/core/live_change_form.html"
     verbs: tuple[str, ...] = ()
     """Those that may be posted; `verbs_of` says which of them a row's page offers."""
+    severe: dict[str, str] = {}
+    """Verbs that are asked about first → the question."""
+    takes_reason = False
 
     def live(self, row: Any) -> dict[str, Any]:
         """What `live.html` shows."""
         raise NotImplementedError
 
-    def verbs_of(self, row: Any) -> Sequence[Any]:
+    def verbs_of(self, row: Any) -> Sequence[tuple[str, str]]:
+        """(verb, what its button says)"""
         raise NotImplementedError
 
     def steer_one(self, request: HttpRequest, row: Any, verb: str) -> str:
@@ -64,37 +78,107 @@ class LiveAdmin(ReadOnlyAdmin):
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        row = self.get_object(request, admin.utils.unquote(object_id))
-        more = {"verbs": self.verbs_of(row) if self.has_steer_permission(request) else (), **self.live(row)} if row else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
+        row = self.get_object(request, unquote(object_id))
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **(self._about(request, row) if row else {})})
 
     def get_urls(self) -> list[Any]:
-        wrap, name = self.admin_site.admin_view, f"{self.opts.app_label}_{self.opts.model_name}"
+        wrap = self.admin_site.admin_view
         return [
-            path("<path:object_id>/live/", wrap(self._live_page), name=f"{name}_live"),
-            path("<path:object_id>/steer/", wrap(self._steer_page), name=f"{name}_steer"),
+            path("<path:object_id>/live/", wrap(self._live_page), name=f"{self._pages}_live"),
+            path("<path:object_id>/steer/", wrap(self._steer_page), name=f"{self._pages}_steer"),
             *super().get_urls(),
         ]
 
+    @property
+    def _pages(self) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}"
+
+    @property
+    def _live_template(self) -> str:
+        return f"admin/{self.opts.app_label}/{self.opts.model_name}/live.html"
+
+    def _url(self, page: str, key: Any) -> str:
+        return reverse(f"admin:{self._pages}_{page}", args=[quote(key)])
+
+    def _about(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {
+            "verbs": self.verbs_of(row) if self.has_steer_permission(request) else (),
+            "takes_reason": self.takes_reason,
+            "steer_url": self._url("steer", row.pk),
+            "live_url": self._url("live", row.pk),
+            "live_template": self._live_template,
+            **self.live(row),
+        }
+
     def _live_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Asked for again and again while somebody looks."""
-        row = self._row(request, object_id)
-        return TemplateResponse(request, f"admin/{self.opts.app_label}/{self.opts.model_name}/live.html", self.live(row))
+        return TemplateResponse(request, self._live_template, self.live(self._row(request, object_id)))
 
     def _steer_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         row, verb = self._row(request, object_id), request.POST.get("verb", "")
         if request.method != "POST" or verb not in self.verbs or not self.has_steer_permission(request):
             raise PermissionDenied
-        shown = admin.utils.quote(self.steer_one(request, row, verb))
-        return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[shown]))
+        if verb in self.severe and not is_confirmed(request):
+            carried = [(name, request.POST.get(name, "")) for name in ("verb", "reason")]
+            return ask(self, request, self.severe[verb], [row], title=_button(verb), carried=carried, back=self._url("change", row.pk))
+        return HttpResponseRedirect(self._url("change", self.steer_one(request, row, verb)))
 
     def _row(self, request: HttpRequest, object_id: str) -> Any:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        row = self.get_object(request, admin.utils.unquote(object_id))
+        row = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404
         return row
+
+
+# ---- what cannot be undone is asked about first -----------------------------------------------------------
+
+
+def confirmed(question: str) -> Callable[[Any], Any]:
+    """Below `@admin.action`, an action of a list that is done when it has been asked for twice: first a page shows what was chosen."""
+
+    def wrap(act: Any) -> Any:
+        @wraps(act)
+        def asked(self: admin.ModelAdmin, request: HttpRequest, chosen: QuerySet[Any]) -> Any:
+            if is_confirmed(request):
+                return act(self, request, chosen)
+            count = chosen.count()
+            if not count:
+                return None
+            carried = [(name, value) for name, values in request.POST.lists() for value in values if name not in _OURS]
+            verb = request.POST.get("action", act.__name__)
+            carried += [("action", verb), ("index", "0")]
+            rows, path = list(chosen[:CHOSEN_SHOWN]), request.get_full_path()
+            return ask(self, request, question, rows, title=_button(verb), carried=carried, back=path, more=count - len(rows))
+
+        return asked
+
+    return wrap
+
+
+_OURS = ("csrfmiddlewaretoken", "confirmed", "action", "index")
+
+
+def is_confirmed(request: HttpRequest) -> bool:
+    return request.POST.get("confirmed") == "yes"
+
+
+def ask(
+    page: admin.ModelAdmin, request: HttpRequest, question: str, rows: Sequence[Any], *, title: str, carried: Any, back: str, more: int = 0
+) -> HttpResponse:
+    """The page that asks; `carried` are the (name, value) pairs that are posted again."""
+    named = f"admin:{page.opts.app_label}_{page.opts.model_name}_change"
+    context = {
+        **page.admin_site.each_context(request), "opts": page.opts, "title": title, "question": question, "carried": carried,
+        "rows": [{"name": str(row), "url": reverse(named, args=[quote(row.pk)])} for row in rows],
+        "more": more, "back": back, "action": request.get_full_path(),
+    }  # fmt: skip
+    return TemplateResponse(request, "admin/core/confirm.html", context)
+
+
+def _button(verb: str) -> str:
+    return verb.replace("_", " ").capitalize()
 
 
 def actor(request: HttpRequest) -> str:

@@ -27,7 +27,7 @@ from rest_framework.exceptions import NotAcceptable as NotAcceptableByDrf
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
-from apps.core import errors, ids, logs, observe, tracing
+from apps.core import error_pages, errors, ids, logs, observe, tracing
 from apps.core.redis import RedisDown
 from apps.core.strict_json import LIMITS, Limits, parse_json
 
@@ -217,8 +217,15 @@ class EdgeMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, raised: Exception) -> HttpResponse | None:
-        """What a plain Django view raised (DRF's views handle their own)."""
-        return error_response(request, raised) if answers_json(request) else None
+        """What a plain Django view raised (DRF's views handle their own). People get a page; Django asks us for that of most errors
+        (`jobplatform.pages`), but knows no outage and none of our families."""
+        if answers_json(request):
+            return error_response(request, raised)
+        if not isinstance(raised, errors.PlatformError) and not is_outage(raised):
+            return None
+        answered = error_response(request, raised)
+        kept = {name: value for name, value in answered.headers.items() if name == "Retry-After"}
+        return error_pages.page(answered.status_code, request_id=request_id.get(), headers=kept)
 
 
 def _count(request: HttpRequest, response: HttpResponse, seconds: float, span: Any) -> None:

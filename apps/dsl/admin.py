@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -14,7 +16,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 
-from apps.core import clock
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin_filters import words
 from apps.core.errors import Invalid, PlatformError
 from apps.dsl import admin_backtests, script_tests, scripts
 from apps.dsl.coloured import coloured, coloured_diff
@@ -24,6 +29,8 @@ from apps.dsl.policies import POLICIES, Hook
 from apps.orgs.models import Org
 
 __all__ = ["PolicyRunAdmin", "PolicyScriptAdmin", "admin_backtests"]
+
+NEWEST = 500
 
 
 class NewVersionForm(forms.ModelForm):
@@ -91,13 +98,13 @@ class OriginFilter(admin.SimpleListFilter):
 @admin.register(PolicyScript)
 class PolicyScriptAdmin(admin.ModelAdmin):
     form = NewVersionForm
-    list_display = ("script_id", "org", "version", "hook", "status", "hash", "created_at", "created_by")
+    list_display = ("script_id", "org", "version", "hook", "state", "hash", "created_at", "created_by")
     list_filter = ("hook", "status", OriginFilter)
     search_fields = ("script_id", "org_id", "created_by", "sha256")
     ordering = ("script_id", "org_id", "-version")
     actions = ("activate", "retire")
     list_per_page = 50
-    fields = ("script_id", "org", "version", "hook", "question", "status", "sha256", "created_at", "created_by", "text", "own_tests",
+    fields = ("script_id", "org", "version", "hook", "question", "state", "sha256", "created_at", "created_by", "text", "own_tests",
               "changed", "next_version")
 
     class Media:
@@ -122,7 +129,7 @@ class PolicyScriptAdmin(admin.ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: PolicyScript | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
-        form.by = _who(request)
+        form.by = actor(request)
         return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -146,6 +153,7 @@ class PolicyScriptAdmin(admin.ModelAdmin):
         self._move(request, queryset, scripts.activate, "active")
 
     @admin.action(description="Retire (answers no more)", permissions=["change"])
+    @confirmed("These versions will answer no more. An org that names one of them goes on as with a policy that fails.")
     def retire(self, request: HttpRequest, queryset: QuerySet[PolicyScript]) -> None:
         self._move(request, queryset, scripts.retire, "retired")
 
@@ -154,7 +162,7 @@ class PolicyScriptAdmin(admin.ModelAdmin):
         for script in queryset:
             names = {"org_id": script.org_id, "script_id": script.script_id, "version": script.version}
             try:
-                moved = move(**names, by=_who(request), now=clock.now())
+                moved = move(**names, by=actor(request), now=clock.now())
             except Invalid as error:
                 wrong = "; ".join(problem.message for problem in error.problems)
                 messages.error(request, f"{script.script_id} version {script.version}: {error.sentence} {wrong}")
@@ -169,6 +177,10 @@ class PolicyScriptAdmin(admin.ModelAdmin):
     @admin.display(description="org", ordering="org_id")
     def org(self, script: PolicyScript) -> str:
         return script.org_id or "(built in)"
+
+    @admin.display(description="status", ordering="status")
+    def state(self, script: PolicyScript) -> str:
+        return cells.status(script.status)
 
     @admin.display(description="SHA-256")
     def hash(self, script: PolicyScript) -> str:
@@ -234,30 +246,19 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 @admin.register(PolicyRun)
-class PolicyRunAdmin(admin.ModelAdmin):
+class PolicyRunAdmin(ReadOnlyAdmin):
     """Works the same with runs on SQLite and on MongoDB: filters and sorts are on plain fields, JSON is only shown."""
 
     list_display = ("at", "task_key", "hook", "script", "place", "said", "milliseconds")
-    list_filter = ("hook", OutcomeFilter, "place")
+    list_filter = ("hook", OutcomeFilter, words("answered", ("local", "remote"), field="place"))
     search_fields = ("task_key", "script_id", "org_id")
+    search_help_text = "part of a task's key (org/task), of a script's id, or of an organization"
     ordering = ("-id",)
-    list_per_page = 50
-    show_full_result_count = False
-    fields = ("at", "org_id", "task_key", "hook", "script", "sha256", "said", "milliseconds", "where", "config_version", "asked",
-              "answered")
-    readonly_fields = fields
+    nothing_yet = "No policy was asked yet. Every answer is kept here, with what was asked."
+    fields = ("at", "org_id", "task_key", "hook", "script", "sha256", "said", "milliseconds", "where", "config_version", "input", "output")
 
     class Media:
         css = {"all": ["dsl/policy.css"]}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: PolicyRun | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: PolicyRun | None = None) -> bool:
-        return False
 
     @admin.display(description="script", ordering="script_id")
     def script(self, run: PolicyRun) -> str:
@@ -290,18 +291,13 @@ class PolicyRunAdmin(admin.ModelAdmin):
             return "here, in the sandbox"
         return f"by the org's service, with HTTP status {run.http_status}" if run.http_status else "by the org's service: no answer came"
 
-    @admin.display(description="input")
-    def asked(self, run: PolicyRun) -> SafeString:
-        return _json(run.input)
 
-    @admin.display(description="output")
-    def answered(self, run: PolicyRun) -> SafeString:
-        return _json(run.output)
-
-
-def _who(request: HttpRequest) -> str:
-    return f"admin {request.user.get_username()}"
-
-
-def _json(value: Any) -> SafeString:
-    return format_html('<pre class="policy-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+@overview.panel("Policies", "dsl.view_policyrun")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    # Ids are made of the time, so the newest are found without an index of their own.
+    newest = list(PolicyRun.objects.order_by("-pk").values_list("at", "error")[:NEWEST])
+    failed = sum(bool(error) and at > now - timedelta(hours=1) for at, error in newest)
+    active = overview.count(PolicyScript.objects.filter(status=PolicyScript.Status.ACTIVE))
+    yield overview.Figure("active scripts", active, "dsl_policyscript", {"status__exact": "active"})
+    name = f"of the last {len(newest)} answers failed within the hour"
+    yield overview.Figure(name, failed, "dsl_policyrun", {"outcome": "failed"}, "bad")

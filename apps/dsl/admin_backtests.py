@@ -7,11 +7,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from apps.core import admin_cells as cells
 from apps.core.admin import ReadOnlyAdmin
 from apps.dsl.models import Backtest, BacktestFlip
 
@@ -24,9 +23,9 @@ class BacktestAdmin(ReadOnlyAdmin):
     list_filter = ("status", "hook")
     search_fields = ("script_id", "org_id", "id", "created_by")
     ordering = ("-id",)
+    nothing_yet = "No backtest yet. `jobctl policies backtest`, or POST /api/v1/policies/<script>/backtest, replays what was decided."
     fields = ("script", "org_id", "hook", "status", "progress", "error", "asked", "created_at", "created_by", "ended_at", "figures",
               "errors", "queue", "flips")  # fmt: skip
-    readonly_fields = fields
 
     class Media:
         css = {"all": ["dsl/policy.css"]}
@@ -47,8 +46,8 @@ class BacktestAdmin(ReadOnlyAdmin):
     def asked(self, test: Backtest) -> str:
         window = test.window
         words = [f"the newest {window['limit']:,}"]
-        words += [f"since {window['since']}"] if window["since"] else []
-        words += [f"until {window['until']}"] if window["until"] else []
+        words += [f"since {cells.when(window['since'])}"] if window["since"] else []
+        words += [f"until {cells.when(window['until'])}"] if window["until"] else []
         words += [f"of {len(window['task_ids'])} tasks"] if window["task_ids"] else []
         return ", ".join(words)
 
@@ -78,52 +77,46 @@ class BacktestAdmin(ReadOnlyAdmin):
         found = (test.result or {}).get("queue")
         if not found:
             return "-"
-        lines = format_html_join(
-            "",
-            "<tr><td>{}</td><td>{} → {}</td><td>{} → {}</td></tr>",
-            ((each["task_key"], each["from"], each["to"], each["old_priority"], each["new_priority"]) for each in found["movers"]),
+        movers = (
+            (
+                cells.link("tasks_task", each["task_key"]),
+                f"{each['from']} → {each['to']}",
+                f"{each['old_priority']} → {each['new_priority']}",
+            )
+            for each in found["movers"]
         )
-        return format_html(
-            "Kendall's tau {}; {} stand elsewhere, {} pairs the other way round"
-            '<table class="policy-tests"><thead><tr><th>task</th><th>place</th><th>priority</th></tr></thead><tbody>{}</tbody></table>',
-            found["kendall_tau"], f"{found['moved']:,}", f"{found['pairs_swapped']:,}", lines,
-        )  # fmt: skip
+        counts = f"{found['moved']:,} stand elsewhere, {found['pairs_swapped']:,} pairs the other way round"
+        table = cells.table(("task", "place", "priority"), movers, none="")
+        return format_html("Kendall's tau {}; {}{}", found["kendall_tau"], counts, table)
 
     @admin.display(description="decisions that flip")
     def flips(self, test: Backtest) -> SafeString | str:
         found = list(BacktestFlip.objects.filter(backtest=test).order_by("place")[:SHOWN])
         if not found:
             return "none"
-        rows = format_html_join(
-            "",
-            '<tr><td><a href="{}">{}</a></td><td>{}</td><td>{}</td><td>{}</td></tr>',
-            (
-                (reverse("admin:dsl_policyrun_change", args=[flip.run_id]), flip.task_key, flip.change, _said(flip.old), _said(flip.new))
-                for flip in found
-            ),
-        )
-        every = f"{reverse('admin:dsl_backtestflip_changelist')}?{urlencode({'backtest__id__exact': test.pk})}"
-        return format_html(
-            '<table class="policy-tests"><thead><tr><th>task</th><th>change</th><th>recorded</th><th>now</th></tr></thead>'
-            '<tbody>{}</tbody></table><a href="{}">All that are listed</a>',
-            rows, every,
-        )  # fmt: skip
+        rows = ((cells.link("dsl_policyrun", flip.run_id, flip.task_key), flip.change, _said(flip.old), _said(flip.new)) for flip in found)
+        every = cells.search("dsl_backtestflip", "All that are listed", backtest__id__exact=test.pk)
+        return format_html("{}{}", cells.table(("task", "change", "recorded", "now"), rows), every)
 
 
 @admin.register(BacktestFlip)
 class BacktestFlipAdmin(ReadOnlyAdmin):
     list_display = ("place", "task_key", "change", "recorded", "now")
-    list_filter = ("change",)
-    search_fields = ("task_key",)
+    search_fields = ("task_key", "^change")
+    search_help_text = "part of a task's key (org/task), or how a change begins: accept"
+    nothing_yet = "What a backtest found that would be decided otherwise is told here."
     ordering = ("backtest", "place")
-    fields = ("backtest", "place", "task_key", "run_id", "change", "old", "new")
-    readonly_fields = fields
+    fields = ("backtest", "place", "task_key", "run", "change", "old", "new")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BacktestFlip]:
         return super().get_queryset(request).select_related("backtest")
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         return lookup == "backtest__id__exact" or super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description="recorded answer")
+    def run(self, flip: BacktestFlip) -> str:
+        return cells.link("dsl_policyrun", flip.run_id)
 
     @admin.display(description="recorded")
     def recorded(self, flip: BacktestFlip) -> str:

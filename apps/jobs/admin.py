@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +13,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
-from apps.core import clock
-from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor, confirmed
+from apps.core.admin_cells import between, span
+from apps.core.admin_filters import WordFilter, words
 from apps.core.errors import PlatformError
 from apps.jobs import queues
 from apps.jobs.backends import NAMES as BACKENDS
@@ -24,56 +26,24 @@ from apps.jobs.listing import HEAVY
 from apps.jobs.manager import JobManager
 from apps.jobs.models import Job, JobDependency, JobEvent
 from apps.jobs.states import OPEN, JobStatus, Reason
-from apps.tasks.admin.tasks import OrgFilter
+from apps.orgs.admin_filters import OrgFilter
 
 STEERED_AT_ONCE = 200
 EVENTS_SHOWN, RELATIVES_SHOWN = 500, 100
-VALUE_SHOWN = 20_000
 TIMES = (("created_at", "not_before", "start_before"), ("started_at", "deadline"), ("cancel_requested_at", "ended_at"))
-ASKED = ("pretty_request", "pretty_arguments", "pretty_options", "unique_key", "webhook")
+ASKED = ("request", "arguments", "options", "unique_key", "webhook")
 AGAIN = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
-class _Named(admin.SimpleListFilter):
-    """Choices from the code, not from a scan of all jobs."""
-
-    names: tuple[str, ...] = ()
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
-        return ((name, name.replace("_", " ")) for name in self.names)
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{self.parameter_name: self.value()}) if self.value() else queryset
-
-
-class QueueFilter(_Named):
+class QueueFilter(WordFilter):
     title, parameter_name = "queue", "queue"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
-        return ((name, name) for name in sorted(queues.known()))
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(name, name) for name in sorted(queues.known())]
 
 
-class BackendFilter(_Named):
-    title, parameter_name, names = "backend", "backend", tuple(BACKENDS)
-
-
-class ErrorFilter(_Named):
-    title, parameter_name, names = "error", "error_code", tuple(reason.value for reason in Reason)
-
-
-def _json(value: Any) -> str:
-    if value in (None, {}, [], ""):
-        return "-"
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html("<pre class='jp-json'>{}</pre>", text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}\n… cut: see the API")
-
-
-def _length(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _between(start: datetime | None, end: datetime | None) -> str:
-    return _length(max(0.0, (end - start).total_seconds())) if start and end else ""
+BackendFilter = words("backend", BACKENDS, field="backend")
+ErrorFilter = words("error", (reason.value for reason in Reason), field="error_code")
 
 
 @admin.register(Job)
@@ -84,17 +54,15 @@ class JobAdmin(LiveAdmin):
     search_help_text = "how a job id begins, words of a name, a submitter (user:… or key:…), or a unique key"
     ordering = ("-sequence",)
     actions = ("cancel", "retry")
-    change_form_template = "admin/jobs/job/change_form.html"
+    severe = {"cancel": "This job will be cancelled: one that waits at once, one that runs is asked to stop. It cannot be taken back."}
+    nothing_yet = "No job yet. A method decorated with @as_job makes one each time it is called (docs/jobs.md)."
     fieldsets = (
-        ("Result", {"fields": ("pretty_result", ("result_status", "result_expires_at"))}),
+        ("Result", {"fields": ("result", ("result_status", "result_expires_at"))}),
         ("The job", {"fields": ("full_id", ("name", "target"), ("queue", "backend", "priority"), "whose", "worker")}),
         ("Times", {"fields": TIMES}),
         ("Traceback of the last error", {"classes": ("collapse",), "fields": ("trace",)}),
         ("What was asked", {"classes": ("collapse",), "fields": ASKED}),
     )  # fmt: skip
-
-    class Media:
-        css = {"all": ("core/live.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         rows = super().get_queryset(request)
@@ -115,45 +83,24 @@ class JobAdmin(LiveAdmin):
 
     @admin.display(description="status", ordering="status")
     def state(self, row: Job) -> str:
-        code = f"{row.error_code.replace('_', ' ')}" if row.status in (JobStatus.FAILED, JobStatus.RETRYING) else ""
+        code = row.error_code.replace("_", " ") if row.status in (JobStatus.FAILED, JobStatus.RETRYING) else ""
         tries = f"attempt {row.attempt}" if row.attempt > 1 else ""
         more = ", ".join(filter(None, (code, tries)))
-        return format_html("<span class='jp-status jp-{}'>{}</span><br><span class='jp-quiet'>{}</span>", row.status, row.status, more)
+        return format_html("{}<br><span class='jp-quiet'>{}</span>", cells.status(row.status), more)
 
     @admin.display(description="progress", ordering="progress")
     def bar(self, row: Job) -> str:
-        if row.progress is None:
-            return ""
-        return format_html(
-            "<span class='jp-items'><progress class='jp-{}' max='100' value='{}'></progress> {}%</span>",
-            row.status, row.progress, round(row.progress),
-        )  # fmt: skip
+        return cells.bar(row.progress, row.status)
 
     @admin.display(description="submitted", ordering="sequence")
     def when(self, row: Job) -> str:
-        took = _between(row.started_at, row.ended_at)
+        took = between(row.started_at, row.ended_at)
         return format_html("{}<br><span class='jp-quiet'>{}</span>", f"{row.created_at:%Y-%m-%d %H:%M:%S}", took and f"ran {took}")
 
     @admin.display(description="submitter", ordering="owner")
     def whose(self, row: Job) -> str:
         who = Truncator(row.actor or row.owner or "anybody who knows its id").chars(48)
         return format_html("{}<br><span class='jp-quiet'>{}</span>", who, row.org_id or "no org")
-
-    @admin.display(description="result")
-    def pretty_result(self, row: Job) -> str:
-        return _json(row.result)
-
-    @admin.display(description="request")
-    def pretty_request(self, row: Job) -> str:
-        return _json(row.request)
-
-    @admin.display(description="arguments")
-    def pretty_arguments(self, row: Job) -> str:
-        return _json(row.arguments)
-
-    @admin.display(description="options")
-    def pretty_options(self, row: Job) -> str:
-        return _json(row.options)
 
     @admin.display(description="traceback")
     def trace(self, row: Job) -> str:
@@ -183,6 +130,7 @@ class JobAdmin(LiveAdmin):
         return next(iter(self.steer(request, Job.objects.filter(pk=row.pk), verb)), row.pk)
 
     @admin.action(description="Cancel: waiting ones at once, running ones are asked to stop", permissions=["steer"])
+    @confirmed("These jobs will be cancelled: those that wait at once, those that run are asked to stop. It cannot be taken back.")
     def cancel(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
         self.steer(request, chosen, "cancel")
 
@@ -229,15 +177,15 @@ def _live(row: Job) -> dict[str, Any]:
 def _told(row: Job, now: datetime) -> Iterator[str]:
     is_open, is_running = row.status in OPEN, row.status == JobStatus.STARTED
     if is_running and row.eta_s is not None:
-        yield f"about {_length(row.eta_s)} left"
+        yield f"about {span(row.eta_s)} left"
     if row.attempt:
         yield f"attempt {row.attempt} of {1 + int((row.options or {}).get('retries', 0))}"
     if row.attempt <= 1:
-        yield f"{'waits' if is_open and not is_running else 'waited'} {_between(row.created_at, row.started_at or row.ended_at or now)}"
+        yield f"{'waits' if is_open and not is_running else 'waited'} {between(row.created_at, row.started_at or row.ended_at or now)}"
     if is_open and not is_running and row.not_before and row.not_before > now:
-        yield f"begins in {_between(now, row.not_before)} at the earliest"
+        yield f"begins in {between(now, row.not_before)} at the earliest"
     if row.started_at and (is_running or row.ended_at):
-        yield f"{'runs for' if is_running else 'ran'} {_between(row.started_at, row.ended_at or now)}"
+        yield f"{'runs for' if is_running else 'ran'} {between(row.started_at, row.ended_at or now)}"
     if is_open and row.cancel_requested_at:
         yield "asked to stop"
 
@@ -246,7 +194,7 @@ def _events(row: Job) -> list[dict[str, Any]]:
     born = {"at": row.created_at, "old": "", "new": JobStatus.QUEUED.value, "attempt": 0, "reason": "", "actor": row.actor, "after": ""}
     moves = JobEvent.objects.filter(job_id=row.id).order_by("id")[:EVENTS_SHOWN]
     names = ("at", "old", "new", "attempt", "reason", "actor")
-    told = ({**{name: getattr(move, name) for name in names}, "after": f"+{_between(row.created_at, move.at)}"} for move in moves)
+    told = ({**{name: getattr(move, name) for name in names}, "after": f"+{between(row.created_at, move.at)}"} for move in moves)
     return [born, *told]
 
 
@@ -266,10 +214,21 @@ def _relatives(row: Job) -> list[tuple[str, Job]]:
     return [(how, found[pk]) for how, pk in pairs if pk in found]
 
 
+cells.leads("job_id", lambda row: cells.link("jobs_job", row.job_id), title="job")
+
+
+@overview.panel("Jobs", "jobs.view_job")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    found = overview.by(Job.objects.filter(status__in=[status.value for status in OPEN]), "status")
+    for status, name in ((JobStatus.QUEUED, "waiting"), (JobStatus.STARTED, "running"), (JobStatus.RETRYING, "to be tried again")):
+        yield overview.Figure(name, found.get(status.value, 0), "jobs_job", {"status__exact": status.value})
+
+
 @admin.register(JobEvent)
 class JobEventAdmin(ReadOnlyAdmin):
     list_display = ("at", "job_id", "old", "new", "attempt", "reason", "actor", "org_id")
-    list_filter = ("new", OrgFilter)
+    list_filter = (words("became", JobStatus, field="new"), OrgFilter)
+    nothing_yet = "Each move of a job is told here."
     search_fields = ("=job_id",)
     search_help_text = "a job"
     ordering = ("-id",)

@@ -15,12 +15,14 @@ from django.db import router, transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 
+from apps.core import admin_cells as cells
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.admin import ReadOnlyAdmin, actor, confirmed
 from apps.core.errors import Invalid, PlatformError
 from apps.orgs import keys
+from apps.orgs.admin_filters import OrgFilter
 from apps.orgs.audit import record
 from apps.orgs.config_keys import TABLE, Key, WrongValue, check
 from apps.orgs.config_store import OrgConfigProvider
@@ -121,9 +123,8 @@ class OrgAdmin(admin.ModelAdmin):
 
     @admin.display(description="")
     def all_keys(self, org: Org) -> str:
-        rows = ((key.name, key.meaning, key.rule.type, _as_text(key.default)) for key in TABLE.values())
-        cells = format_html_join("", "<tr><th>{}</th><td>{}</td><td>{}</td><td><code>{}</code></td></tr>", rows)
-        return format_html("<table><thead><tr><th>key<th>meaning<th>type<th>default</tr></thead><tbody>{}</tbody></table>", cells)
+        rows = ((key.name, key.meaning, key.rule.type, format_html("<code>{}</code>", _as_text(key.default))) for key in TABLE.values())
+        return cells.table(("key", "meaning", "type", "default"), rows)
 
     def save_model(self, request: HttpRequest, obj: Org, form: Any, change: bool) -> None:
         old = None if not change else _org_facts(Org.objects.get(pk=obj.pk))
@@ -195,9 +196,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
-        if key.revoked_at:
-            return "revoked"
-        return "expired" if key.expires_at and key.expires_at <= clock.now() else "open"
+        over = key.expires_at and key.expires_at <= clock.now()
+        return cells.status("revoked" if key.revoked_at else "expired" if over else "open")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         asked = ("org", "role", "subject_id", "name", "expires_at", "rate_limit_per_minute", "rate_limit_burst")
@@ -229,6 +229,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
         return request.user.has_perm("orgs.change_apikey")
 
     @admin.action(description="Revoke", permissions=["revoke"])
+    @confirmed("These keys will open nothing any more, and cannot be opened again: whoever uses them needs new ones.")
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
         done = [keys.revoke(key_id, by=actor(request), now=clock.now()) for key_id in chosen.values_list("pk", flat=True)]
         self.message_user(request, f"{len(done)} revoked: they open nothing any more, within five seconds everywhere.", messages.SUCCESS)
@@ -238,22 +239,13 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
 @admin.register(Change)
 class ChangeAdmin(ReadOnlyAdmin):
-    list_display = ("at", "org_id", "kind", "key", "was", "became", "by")
-    list_filter = ("kind", "at")
+    list_display = ("at", "org_id", "kind", "key", "old", "new", "by")
+    list_filter = ("kind", OrgFilter, "at")
+    nothing_yet = "Whatever is changed by whomever is written down here."
     search_fields = ("=org_id", "key", "by")
     search_help_text = "an organization, what was changed, or who did it"
-    fields = ("at", "org_id", "kind", "key", "was", "became", "by")
+    fields = ("at", "org_id", "kind", "key", "old", "new", "by", "request_id")
     ordering = ("-id",)
 
-    @admin.display(description="was")
-    def was(self, change: Change) -> str:
-        return _facts(change.old)
 
-    @admin.display(description="became")
-    def became(self, change: Change) -> str:
-        return _facts(change.new)
-
-
-def _facts(value: Any) -> str:
-    text = "-" if value is None else _as_text(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
+cells.leads("org_id", lambda row: cells.link("orgs_org", row.org_id), title="org")

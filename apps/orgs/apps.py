@@ -4,6 +4,7 @@ from django.db.models.signals import post_migrate
 
 class OrgsConfig(AppConfig):
     name = "apps.orgs"
+    verbose_name = "Organizations"
 
     def ready(self) -> None:
         from apps.orgs import audit_guard

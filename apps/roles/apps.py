@@ -4,6 +4,7 @@ from django.db.models.signals import post_delete, post_save
 
 class RolesConfig(AppConfig):
     name = "apps.roles"
+    verbose_name = "Roles and subjects"
 
     def ready(self) -> None:
         from apps.roles import directory

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -11,21 +11,20 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 
-from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin_filters import words
 from apps.core.errors import Invalid, PlatformError
+from apps.orgs.admin_filters import OrgFilter
 from apps.webhooks.book import StillAwaited, WebhookBook
 from apps.webhooks.event_types import ALL, EVENTS
-from apps.webhooks.models import Attempt, Delivery, Endpoint
+from apps.webhooks.models import PENDING, Attempt, Delivery, Endpoint
 
 FIELDS = ("url", "events", "description", "enabled")
-
-
-def _clipped(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+REPLAYED_AT_ONCE = 500
 
 
 class EndpointForm(forms.ModelForm):
@@ -73,21 +72,21 @@ class EndpointAdmin(admin.ModelAdmin):
 
     @admin.display(description="URL", ordering="url")
     def where(self, row: Endpoint) -> str:
-        return _clipped(row.url, 60)
+        return cells.clipped(row.url, 60)
 
     @admin.display(description="events")
     def wants(self, row: Endpoint) -> str:
-        return "all" if row.events == [ALL] else _clipped(", ".join(row.events), 60) or "jobs that name it"
+        return "all" if row.events == [ALL] else cells.clipped(", ".join(row.events), 60) or "jobs that name it"
 
     @admin.display(description="state")
     def state(self, row: Endpoint) -> str:
         if not row.enabled:
-            return f"disabled: {row.disabled_because}"
-        return "failing" if row.failing_since else "enabled"
+            return format_html("{} {}", cells.status("disabled"), row.disabled_because)
+        return cells.status("failing" if row.failing_since else "enabled")
 
     @admin.display(description="deliveries")
     def deliveries(self, row: Endpoint) -> str:
-        return format_html('<a href="{}?endpoint_id={}">what was sent to it</a>', reverse("admin:webhooks_delivery_changelist"), row.pk)
+        return cells.search("webhooks_delivery", "what was sent to it", endpoint_id=row.pk)
 
     def get_fields(self, request: HttpRequest, obj: Endpoint | None = None) -> tuple[str, ...]:
         return ("org", *FIELDS) if obj is None else ("org", *FIELDS, *self.shown)
@@ -135,6 +134,7 @@ class EndpointAdmin(admin.ModelAdmin):
         self._each(request, chosen, "replayed", lambda book, row: book.replay_since(row.pk, since, missed=False))
 
     @admin.action(description="Rotate the secret (of one)", permissions=["change"])
+    @confirmed("A new secret will be made. For a day both sign; after that, a receiver that knows only the old one refuses what it gets.")
     def rotate(self, request: HttpRequest, chosen: QuerySet[Endpoint]) -> HttpResponse | None:
         rows = list(chosen[:2])
         if len(rows) != 1:
@@ -162,8 +162,10 @@ class EndpointAdmin(admin.ModelAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "event", "about", "state", "tries", "answered", "due", "endpoint_id")
-    list_filter = ("state", "event")
+    list_display = ("created_at", "event", "about", "state", "tries", "answered", "due", "endpoint_id", "org_id")
+    list_filter = ("state", words("event", EVENTS, field="event"), OrgFilter)
+    actions = ("replay",)
+    nothing_yet = "Nothing was sent yet. Webhook endpoints say where to, and of which events (docs/webhooks.md)."
     search_fields = ("=endpoint_id", "=task_key", "=job_id", "=org_id")
     search_help_text = "endpoint, organization, job, or task as org/id"
     ordering = ("-id",)
@@ -171,19 +173,51 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="task or job")
     def about(self, row: Delivery) -> str:
-        return row.task_key or row.job_id or "-"
+        if row.task_key:
+            return cells.link("tasks_task", row.task_key)
+        return cells.link("jobs_job", row.job_id)
 
     @admin.display(description="last answer")
     def answered(self, row: Delivery) -> str:
-        return str(row.last_status or "") if not row.last_error else _clipped(row.last_error, 40)
+        return str(row.last_status or "") if not row.last_error else cells.clipped(row.last_error, 40)
 
     @admin.display(description="next try")
     def due(self, row: Delivery) -> str:
-        return clock.iso(row.due_at) or "" if row.state == "pending" else "-"
+        return cells.when(row.due_at) if row.state == PENDING else "-"
 
     @admin.display(description="every try")
     def log(self, row: Delivery) -> str:
         tries = Attempt.objects.filter(delivery_id=row.pk).order_by("-number")[:100]
-        cells = ((each.number, clock.iso(each.at), each.status or "-", each.duration_ms, f"{each.error} {each.excerpt}") for each in tries)
-        rows = format_html_join("", "<tr><td>{}<td>{}<td>{}<td>{}<td>{}</tr>", cells)
-        return format_html("<table><thead><tr><th>try<th>at<th>status<th>ms<th>said</tr></thead><tbody>{}</tbody></table>", rows)
+        rows = (
+            (each.number, cells.when(each.at), each.status or "-", cells.span(each.duration_ms / 1000), f"{each.error} {each.excerpt}")
+            for each in tries
+        )
+        return cells.table(("try", "at", "status", "took", "said"), rows, none="not tried yet")
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.change_endpoint")
+
+    @admin.action(description="Send again, from the beginning of the schedule", permissions=["replay"])
+    def replay(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+        done = 0
+        for row in chosen[:REPLAYED_AT_ONCE]:
+            try:
+                WebhookBook(org_id=row.org_id, by=actor(request), now=clock.now()).replay(row.endpoint_id, row.pk)
+                done += 1
+            except PlatformError as error:
+                self.message_user(request, f"{row}: {error.sentence}", messages.WARNING)
+        if done:
+            self.message_user(request, f"{done} to be sent again.", messages.SUCCESS)
+
+
+cells.leads("endpoint_id", lambda row: cells.link("webhooks_endpoint", row.endpoint_id), title="endpoint")
+
+
+@overview.panel("Webhooks", "webhooks.view_endpoint")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    endpoints = Endpoint.objects.filter(enabled=True)
+    yield overview.Figure("endpoints", overview.count(endpoints), "webhooks_endpoint", {"enabled__exact": "1"})
+    failing = overview.count(endpoints.exclude(failing_since=None))
+    yield overview.Figure("of them failing", failing, "webhooks_endpoint", {"failing_since__isnull": "0"}, "bad")
+    disabled = overview.count(Endpoint.objects.filter(enabled=False))
+    yield overview.Figure("disabled", disabled, "webhooks_endpoint", {"enabled__exact": "0"}, "waits")

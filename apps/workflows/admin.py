@@ -5,7 +5,8 @@ Nothing is typed over; what may be done goes the ways of the service. Works the 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,43 +17,30 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
-from apps.core import clock
-from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import LiveAdmin, ReadOnlyAdmin, actor, confirmed
+from apps.core.admin_filters import words
 from apps.core.auth import Principal
 from apps.core.errors import PlatformError
 from apps.orgs.access import OPERATOR
-from apps.tasks.admin.tasks import OrgFilter
+from apps.orgs.admin_filters import OrgFilter
 from apps.workflows import admin_context as admin_context  # registers the documents
 from apps.workflows import views
 from apps.workflows.following import over
 from apps.workflows.models import ContextWrite, Item, Session, SessionEvent, Step
 from apps.workflows.service import Sessions
-from apps.workflows.states import SESSION_ENDED
+from apps.workflows.states import SESSION_ENDED, ItemStatus, SessionStatus, StepStatus
 
 VERBS = ("cancel", "pause", "resume", "retry", "compensate")
+BECAME = dict.fromkeys(status.value for table in (SessionStatus, StepStatus, ItemStatus) for status in table)
 STEERED_AT_ONCE = 200
 STEPS_SHOWN, EVENTS_SHOWN, WRITES_SHOWN = 2000, 200, 200
-VALUE_SHOWN = 20_000
 
 
 def _principal(request: HttpRequest, org_id: str) -> Principal:
     """The platform's staff are operators of every org."""
     return Principal(org_id=org_id, role=OPERATOR, subject_id="", key_id="", name=actor(request))
-
-
-def _json(value: Any) -> str:
-    if value in (None, {}, []):
-        return "-"
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html("<pre class='jp-json'>{}</pre>", text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}\n… cut: see the API")
-
-
-def _status(value: str) -> str:
-    return format_html("<span class='jp-status jp-{}'>{}</span>", value, value.replace("_", " "))
-
-
-def _bar(percent: int, status: str) -> str:
-    return format_html("<progress class='jp-{}' max='100' value='{}'></progress>&nbsp;{}%", status, percent, percent)
 
 
 @admin.register(Session)
@@ -63,15 +51,17 @@ class SessionAdmin(LiveAdmin):
     search_help_text = "how a session id begins, or words of a name"
     ordering = ("-sequence",)
     actions = VERBS
-    change_form_template = "admin/workflows/session/change_form.html"
+    severe = {
+        "cancel": "This session will be cancelled, with all that it has under way. What has completed stays done.",
+        "compensate": "What this session completed will be undone, step by step, the last one first.",
+    }
+    takes_reason = True
+    nothing_yet = "No session yet. `jobctl sessions run FILE` starts one, and so does POST /api/v1/sessions (docs/sessions.md)."
     fieldsets = (
         (None, {"fields": ("session_id", "org_id", "name", "description", "whose", "run", "priority", "job_space_id")}),
         ("Times", {"fields": ("created_at", "started_at", "paused_at", "deadline", "finished_at")}),
-        ("Document", {"classes": ("collapse",), "fields": ("pretty_document", "body_hash")}),
+        ("Document", {"classes": ("collapse",), "fields": ("document", "body_hash")}),
     )
-
-    class Media:
-        css = {"all": ("core/live.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         rows = super().get_queryset(request)
@@ -88,31 +78,36 @@ class SessionAdmin(LiveAdmin):
 
     @admin.display(description="status", ordering="status")
     def state(self, row: Session) -> str:
-        return _status(row.status) + format_html(" partial") if row.partial and row.status == "completed" else _status(row.status)
+        told = cells.status(row.status)
+        return format_html("{} partial", told) if row.partial and row.status == "completed" else told
 
     @admin.display(description="progress")
     def progress(self, row: Session) -> str:
-        return _bar(views.session(row, last_event="")["progress"], row.status)
+        return cells.bar(row.seen["progress"], row.status)  # type: ignore[attr-defined]
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The page's sessions, counted together."""
+        found = super().get_changelist_instance(request)
+        found.result_list = list(found.result_list)
+        for row, seen in zip(found.result_list, views.sessions(found.result_list, last_event=""), strict=True):
+            row.seen = seen
+        return found
 
     @admin.display(description="took")
     def took(self, row: Session) -> str:
-        return f"{(row.finished_at - row.created_at).total_seconds():.1f} s" if row.finished_at else ""
+        return cells.between(row.created_at, row.finished_at)
 
     @admin.display(description="submitter")
     def whose(self, row: Session) -> str:
         return (row.submitter or {}).get("submitter", "")
-
-    @admin.display(description="document")
-    def pretty_document(self, row: Session) -> str:
-        return _json(row.document)
 
     # One session
 
     def live(self, row: Session) -> dict[str, Any]:
         return _live(row)
 
-    def verbs_of(self, row: Session) -> tuple[str, ...]:
-        return _verbs_of(row)
+    def verbs_of(self, row: Session) -> list[tuple[str, str]]:
+        return [(verb, verb.capitalize()) for verb in _verbs_of(row)]
 
     # Steering
 
@@ -124,6 +119,7 @@ class SessionAdmin(LiveAdmin):
         return row.pk
 
     @admin.action(description="Cancel", permissions=["steer"])
+    @confirmed("These sessions will be cancelled, with all that they have under way. What has completed stays done.")
     def cancel(self, request: HttpRequest, chosen: QuerySet[Session]) -> None:
         self._steer(request, chosen, "cancel")
 
@@ -140,6 +136,7 @@ class SessionAdmin(LiveAdmin):
         self._steer(request, chosen, "retry")
 
     @admin.action(description="Compensate: undo what completed", permissions=["steer"])
+    @confirmed("What these sessions completed will be undone, step by step, the last one first.")
     def compensate(self, request: HttpRequest, chosen: QuerySet[Session]) -> None:
         self._steer(request, chosen, "compensate")
 
@@ -202,23 +199,30 @@ def _place(step: Step) -> tuple[bool, int]:
 def _took(step: Step) -> str:
     if step.started_at is None:
         return ""
-    return f"{((step.finished_at or clock.now()) - step.started_at).total_seconds():.1f} s"
+    return cells.between(step.started_at, step.finished_at or clock.now())
+
+
+cells.leads("session_key", lambda row: cells.link("workflows_session", row.session_key), title="session")
+
+
+@overview.panel("Sessions", "workflows.view_session")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    found = overview.by(Session.objects.filter(status__in=["running", "paused"]), "status")
+    for status, tone in (("running", ""), ("paused", "waits")):
+        yield overview.Figure(status, found.get(status, 0), "workflows_session", {"status__exact": status}, tone)
 
 
 @admin.register(Item)
 class ItemAdmin(ReadOnlyAdmin):
-    list_display = ("index", "called", "where", "state", "attempt", "short_reason", "task", "started_at", "finished_at")
+    list_display = ("index", "called", "where", "status", "attempt", "short_reason", "task_key", "started_at", "finished_at")
     list_display_links = ("index", "called")
     list_filter = ("status", OrgFilter)
     search_fields = ("=step_run", "=session_key", "=identifier")
     search_help_text = "a step's run (org/session:path#run), a session (org/session), or an identifier"
     ordering = ("step_run", "index")
     fields = (
-        "called", "where", "state", "reason", "attempt", "task", "started_at", "finished_at", "pretty_input", "pretty_result", "chunk_id",
+        "called", "where", "status", "reason", "attempt", "task_key", "started_at", "finished_at", "input", "result", "chunk_id",
     )  # fmt: skip
-
-    class Media:
-        css = {"all": ("core/live.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
         rows = super().get_queryset(request)
@@ -234,40 +238,18 @@ class ItemAdmin(ReadOnlyAdmin):
 
     @admin.display(description="step")
     def where(self, row: Item) -> str:
-        to = reverse("admin:workflows_session_change", args=[admin.utils.quote(row.session_key)])
-        return format_html('<a href="{}">{}</a>', to, row.step_run.removeprefix(f"{row.session_key}:"))
-
-    @admin.display(description="status", ordering="status")
-    def state(self, row: Item) -> str:
-        return _status(row.status)
+        return cells.link("workflows_session", row.session_key, row.step_run.removeprefix(f"{row.session_key}:"))
 
     @admin.display(description="reason")
     def short_reason(self, row: Item) -> str:
-        return Truncator(row.reason).chars(80)
-
-    @admin.display(description="task")
-    def task(self, row: Item) -> str:
-        if not row.task_key:
-            return "-"
-        return format_html(
-            '<a href="{}">{}</a>',
-            reverse("admin:tasks_task_change", args=[admin.utils.quote(row.task_key)]),
-            Truncator(row.task_key.partition("/")[2]).chars(16),
-        )
-
-    @admin.display(description="input")
-    def pretty_input(self, row: Item) -> str:
-        return _json(row.input)
-
-    @admin.display(description="result")
-    def pretty_result(self, row: Item) -> str:
-        return _json(row.result)
+        return cells.clipped(row.reason)
 
 
 @admin.register(SessionEvent)
 class SessionEventAdmin(ReadOnlyAdmin):
-    list_display = ("session_key", "path", "item", "old", "new", "reason", "actor", "run", "at")
-    list_filter = ("new", OrgFilter)
+    list_display = ("at", "session_key", "path", "item", "old", "new", "reason", "actor", "run")
+    list_filter = (words("became", BECAME, field="new"), OrgFilter)
+    nothing_yet = "Each move of a session, of its steps and of items that went wrong is told here."
     search_fields = ("=session_key",)
     search_help_text = "a session (org/session)"
     ordering = ("-id",)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 
 from django.contrib import admin
-from django.utils.html import format_html
 from django.utils.text import Truncator
 
+from apps.core import admin_cells as cells
 from apps.core.admin import ReadOnlyAdmin
-from apps.tasks.admin.tasks import OrgFilter
+from apps.orgs.admin_filters import OrgFilter
 from apps.workflows.models_context import ContextDocument
-
-BODY_SHOWN = 20_000
 
 
 @admin.register(ContextDocument)
@@ -23,6 +21,7 @@ class ContextDocumentAdmin(ReadOnlyAdmin):
     search_fields = ("=collection", "=key", "=org_id")
     search_help_text = "a collection, a key or an organization, exactly"
     ordering = ("org_id", "collection", "key")
+    nothing_yet = "Nothing is kept here yet. PUT /api/v1/context/<collection>/documents/<key> does it (docs/context.md)."
     fields = ("org_id", "collection", "key", "value", "text", "created_at", "updated_at", "updated_by")
 
     @admin.display(description="text")
@@ -31,5 +30,4 @@ class ContextDocumentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="value")
     def value(self, row: ContextDocument) -> str:
-        text = json.dumps(json.loads(row.body), indent=2, ensure_ascii=False)
-        return format_html("<pre>{}</pre>", text if len(text) <= BODY_SHOWN else f"{text[:BODY_SHOWN]}\n… cut: see the API")
+        return cells.pretty(json.loads(row.body))

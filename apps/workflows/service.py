@@ -82,7 +82,7 @@ class Sessions:
         found = list(rows.order_by("-sequence", "-key")[: limit + 1])
         more = len(found) > limit
         found = found[:limit]
-        return [views.session(row) for row in found], cursor_of(found[-1].sequence, found[-1].key) if more else None
+        return views.sessions(found), cursor_of(found[-1].sequence, found[-1].key) if more else None
 
     def steps(
         self, principal: Principal, session_id: str, *, cursor: str | None = None, limit: int = 1000

@@ -18,7 +18,7 @@ NAMES = ("total", "pending", "running", "completed", "failed", "skipped", "cance
 
 
 def session(row: Session, counted: Mapping[str, Mapping[str, int]] | None = None, *, last_event: str | None = None) -> dict[str, Any]:
-    told = counted or (row.counts if row.published and row.counts else endings.tally(row.key))
+    told = counted or (row.counts if _is_told(row) else endings.tally(row.key))
     if last_event is None:
         last_event = SessionEvent.objects.filter(session_key=row.key).order_by("-id").values_list("id", flat=True).first() or ""
     return {
@@ -29,6 +29,17 @@ def session(row: Session, counted: Mapping[str, Mapping[str, int]] | None = None
         "started_at": clock.iso(row.started_at), "finished_at": clock.iso(row.finished_at), "deadline": clock.iso(row.deadline),
         "last_event": last_event,
     }  # fmt: skip
+
+
+def sessions(rows: Sequence[Session], *, last_event: str | None = None) -> list[dict[str, Any]]:
+    """A page of them: what they did is counted together."""
+    told = endings.tallies([row.key for row in rows if not _is_told(row)])
+    return [session(row, told.get(row.key), last_event=last_event) for row in rows]
+
+
+def _is_told(row: Session) -> bool:
+    """Its end was published, with what it came to."""
+    return bool(row.published and row.counts)
 
 
 def progress(row: Session, told: Mapping[str, Mapping[str, int]]) -> int:

@@ -71,7 +71,7 @@ CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # its pages load with the URLs: workers need none of them
+    "jobplatform.apps.AdminConfig",  # its pages load with the URLs: workers need none of them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -134,6 +134,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["jobplatform.formats"]
 
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -154,6 +155,7 @@ if PUBLIC_URL.startswith("https://"):
 TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 1 if PUBLIC_URL else 0)
 LOGIN_FAILURES = env.number("LOGIN_FAILURES", 5)
 LOGIN_WINDOW_S = env.number("LOGIN_WINDOW_S", 300)
+CSRF_FAILURE_VIEW = "jobplatform.pages.stale_form"
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"

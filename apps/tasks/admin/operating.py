@@ -7,21 +7,20 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.text import Truncator
 from django_celery_beat.admin import PeriodicTaskAdmin
 from django_celery_beat.models import PeriodicTask
 
+from apps.core import admin_cells as cells
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor
+from apps.core.admin import ReadOnlyAdmin, actor, confirmed
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError
 from apps.core.strict_json import parse_json
-from apps.tasks.admin.tasks import AgentFilter, OrgFilter
+from apps.orgs.admin_filters import OrgFilter
+from apps.tasks.admin.tasks import AgentFilter
 from apps.tasks.models import BulkAction, DeadLetter, Schedule, ScheduleFiring, Task
 from apps.tasks.operating import beat_rows, dead_letters, schedules
 from apps.tasks.operating.dead_letters import AS_IT_WAS, Settled
@@ -66,6 +65,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     ordering = ("-sequence",)
     actions = ("requeue", "discard")
     list_display_links = None
+    nothing_yet = "Nothing waits for you. Tasks that failed for good or ran out of time come here, to be done again or discarded."
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_view_permission(request, obj) and obj is None  # the task's own page tells the story
@@ -76,7 +76,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.display(description="kind", ordering="kind")
     def its_kind(self, letter: DeadLetter) -> str:
-        return format_html('<span title="{}">{}</span>', letter.get_kind_display(), letter.kind)
+        return format_html('<span title="{}">{}</span>', letter.get_kind_display(), letter.kind.replace("_", " "))
 
     @admin.display(description="done again as")
     def retry(self, letter: DeadLetter) -> str:
@@ -85,7 +85,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.display(description="reason")
     def why(self, letter: DeadLetter) -> str:
         text = letter.because or letter.reason  # type: ignore[attr-defined]
-        return format_html('<span title="{}">{}</span>', text, Truncator(text).chars(REASON_SHOWN))
+        return cells.clipped(text, REASON_SHOWN)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         found = super().get_changelist_instance(request)
@@ -109,6 +109,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
             self._told(request, dead_letters.requeue_many(letters, AS_IT_WAS, who, now=clock.now()), "done again")
 
     @admin.action(description="Discard", permissions=["settle"])
+    @confirmed("These stay as they ended: nobody will do them, and they leave the list of what waits.")
     def discard(self, request: HttpRequest, chosen: QuerySet[DeadLetter]) -> None:
         letters = list(chosen[:SETTLED_AT_ONCE])
         settled = dead_letters.discard_many(letters, reason="discarded in the admin", actor=actor(request), now=clock.now())
@@ -123,7 +124,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
 
 def _task_link(org_id: str, task_id: str) -> str:
-    return format_html('<a href="{}">{}</a>', reverse("admin:tasks_task_change", args=[quote(f"{org_id}/{task_id}")]), task_id)
+    return cells.link("tasks_task", f"{org_id}/{task_id}", task_id)
 
 
 @admin.register(BulkAction)
@@ -131,6 +132,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
     list_display = ("created_at", "org_id", "action", "source", "status", "how_far", "changed", "skipped", "failed", "actor")
     list_filter = ("status", OrgFilter)
     ordering = ("-id",)
+    nothing_yet = "No verb was given over many tasks yet. POST /api/v1/tasks/actions does it, with a preview (docs/operating.md)."
 
     @admin.display(description="done")
     def how_far(self, action: BulkAction) -> str:
@@ -217,7 +219,7 @@ class ScheduleAdmin(admin.ModelAdmin):
     def when(self, schedule: Schedule) -> str:
         if schedule.cron:
             return f"{schedule.cron} ({schedule.timezone})"
-        return f"every {schedule.every_seconds} s" if schedule.every_seconds else f"once, {clock.iso(schedule.at)}"
+        return f"every {cells.span(schedule.every_seconds)}" if schedule.every_seconds else f"once, {cells.when(schedule.at)}"
 
     @admin.display(description="overlap", ordering="overlap")
     def overlaps(self, schedule: Schedule) -> str:
@@ -234,16 +236,21 @@ class ScheduleAdmin(admin.ModelAdmin):
     @admin.display(description="next times")
     def upcoming(self, schedule: Schedule) -> str:
         times = schedules.next_times(schedule, UPCOMING, now=clock.now())
-        rows = ((time["local"], time["planned"]) for time in times)
+        rows = ((cells.when(time["planned"]), time["local"]) for time in times)
         return format_html_join("", "{} <small>({})</small><br>", rows) if times else "none"
 
     @admin.display(description="latest firings")
     def history(self, schedule: Schedule) -> str:
-        firings = list(schedule.firings.order_by("-planned_at")[:FIRINGS])
         rows = (
-            (clock.iso(f.planned_at), f.outcome, _task_link(schedule.org_id, f.task_id) if f.task_id else "", f.because) for f in firings
+            (
+                cells.when(each.planned_at),
+                cells.status(each.outcome),
+                _task_link(schedule.org_id, each.task_id) if each.task_id else "",
+                each.because,
+            )
+            for each in schedule.firings.order_by("-planned_at")[:FIRINGS]
         )
-        return format_html_join("", "{} {} {} {}<br>", rows) if firings else "none yet"
+        return cells.table(("planned", "outcome", "task", "why"), rows, none="none yet")
 
     def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
         if change:

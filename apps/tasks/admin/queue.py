@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -10,8 +10,9 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 
+from apps.core import admin_cells as cells
 from apps.core import clock
 from apps.core.admin import ReadOnlyAdmin, actor
 from apps.core.errors import PlatformError, Unavailable
@@ -37,6 +38,16 @@ class OrgQueueAdmin(ReadOnlyAdmin):
         ("Concurrency keys", {"fields": ("keys",)}),
     )
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The page's queues, looked at together."""
+        found = super().get_changelist_instance(request)
+        found.result_list = list(found.result_list)
+        with suppress(Unavailable):
+            seen = board.boards([org.pk for org in found.result_list], now=clock.now())
+            for org in found.result_list:
+                org.board = seen[org.pk]
+        return found
+
     def _board(self, org: OrgQueue) -> dict[str, Any]:
         """Read once a page for each org; empty while Redis is away."""
         if not hasattr(org, "board"):
@@ -51,7 +62,7 @@ class OrgQueueAdmin(ReadOnlyAdmin):
         found = self._board(org).get("paused")
         if not found:
             return "-"
-        return format_html("<strong>{}</strong><br>since {} by {}", found["reason"], _short(found["since"]), found["by"])
+        return format_html("<strong>{}</strong><br>since {} by {}", found["reason"], cells.when(found["since"]), found["by"])
 
     @admin.display(description="waiting")
     def waiting(self, org: OrgQueue) -> Any:
@@ -74,7 +85,7 @@ class OrgQueueAdmin(ReadOnlyAdmin):
     @admin.display(description="oldest waits")
     def oldest(self, org: OrgQueue) -> str:
         seconds = self._board(org).get("oldest_wait_s")
-        return "-" if seconds is None else _spell(seconds)
+        return "-" if seconds is None else cells.span(seconds)
 
     @admin.display(description="a minute")
     def per_minute(self, org: OrgQueue) -> Any:
@@ -97,15 +108,15 @@ class OrgQueueAdmin(ReadOnlyAdmin):
         rows = (
             (
                 lane["job_space_id"] or "(none)", lane["waiting"], lane["per_minute"], lane["next_task_id"] or "-",
-                "-" if lane["next_wait_s"] is None else _spell(lane["next_wait_s"]), "paused" if lane["paused"] else "",
+                "-" if lane["next_wait_s"] is None else cells.span(lane["next_wait_s"]), "paused" if lane["paused"] else "",
             )
             for lane in self._board(org).get("lanes", [])
         )  # fmt: skip
-        return _table(("job space", "waiting", "a minute", "next", "waits", ""), rows)
+        return cells.table(("job space", "waiting", "a minute", "next", "waits", ""), rows)
 
     @admin.display(description="")
     def keys(self, org: OrgQueue) -> str:
-        return _table(("key", "parked"), ((key["key"], key["parked"]) for key in self._board(org).get("keys", [])))
+        return cells.table(("key", "parked"), ((key["key"], key["parked"]) for key in self._board(org).get("keys", [])))
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orgs.change_org")
@@ -133,21 +144,3 @@ class OrgQueueAdmin(ReadOnlyAdmin):
                 self.message_user(request, f"{org_id}: {error.sentence}", messages.WARNING)
         if count:
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
-
-
-def _table(titles: tuple[str, ...], rows: Any) -> str:
-    body = format_html_join("", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows))
-    if not body:
-        return "-"
-    head = format_html_join("", "<th>{}</th>", ((title,) for title in titles))
-    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, body)
-
-
-def _spell(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _short(iso: str | None) -> str:
-    return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M UTC") if iso else "?"

@@ -6,7 +6,7 @@ Works the same with the task store on MongoDB: no joins, plain lookups, filters 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,13 +18,14 @@ from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.utils.html import format_html
-from django.utils.text import Truncator
 
-from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin
+from apps.core import admin_cells as cells
+from apps.core import clock, overview
+from apps.core.admin import ReadOnlyAdmin, confirmed
+from apps.core.admin_filters import WordFilter, words
 from apps.core.auth import Principal
 from apps.core.errors import PlatformError
+from apps.orgs.admin_filters import CHOICES_MAX, OrgFilter
 from apps.orgs.keys import OPERATOR
 from apps.orgs.models import Org
 from apps.roles.models import Subject, SubjectRole
@@ -33,16 +34,15 @@ from apps.tasks.admin import explain as admin_explain
 from apps.tasks.admin import queue as admin_queue
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.listing import HEAVY
-from apps.tasks.models import Assignment, Decision, Report, Task, Transition
+from apps.tasks.models import Assignment, DeadLetter, Decision, Report, Task, Transition
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import TaskStore
 
 __all__ = ["admin_queue"]
 
-CHOICES_MAX = 200
 STEERED_AT_ONCE = 1000
 
-Choices = Iterator[tuple[str, str]]
+Choices = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +84,7 @@ class SteerForm(ActionForm):
 Steer = Callable[[Task, Said, datetime], Any]
 
 
-class _Filter(admin.SimpleListFilter):
-    """Choices from a small table, not from a scan of all tasks."""
-
-    field: str
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
-
-
-class OrgFilter(_Filter):
-    title, parameter_name, field = "organization", "org", "org_id"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        return ((org_id, org_id) for org_id in Org.objects.order_by("org_id").values_list("org_id", flat=True)[:CHOICES_MAX])
-
-
-class AgentFilter(_Filter):
+class AgentFilter(WordFilter):
     title, parameter_name, field = "head agent", "agent", "head_agent_subject_id"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
@@ -108,7 +92,7 @@ class AgentFilter(_Filter):
         return ((name, name) for name in names[:CHOICES_MAX])
 
 
-class SpaceFilter(_Filter):
+class SpaceFilter(WordFilter):
     title, parameter_name, field = "job space", "space", "job_space_id"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
@@ -116,16 +100,31 @@ class SpaceFilter(_Filter):
         return ((space, space) for space in spaces[:CHOICES_MAX])
 
 
-def _json(value: Any) -> str:
-    if value in (None, {}):
-        return "-"
-    return format_html("<pre class='jp-json'>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
+cells.leads("task_key", lambda row: cells.link("tasks_task", row.task_key), title="task")
+
+ASKING = {
+    "awaiting_approval": "wait for approval",
+    "awaiting_assignment": "wait for somebody to choose the agent",
+    "awaiting_verification": "wait for a verdict",
+}
+IN_HAND = ("assigned", "dispatched", "running")
+
+
+@overview.panel("Tasks", "tasks.view_task")
+def _figures(now: datetime) -> Iterator[overview.Figure]:
+    found = overview.by(Task.objects.filter(status__in=["queued", *IN_HAND, *ASKING]), "status")
+    yield overview.Figure("in the queue", found.get("queued", 0), "tasks_task", {"status__exact": "queued"})
+    yield overview.Figure("with agents", sum(found.get(each, 0) for each in IN_HAND), "tasks_task", {"status__in": ",".join(IN_HAND)})
+    for status, name in ASKING.items():
+        yield overview.Figure(name, found.get(status, 0), "tasks_task", {"status__exact": status}, "waits")
+    letters = DeadLetter.objects.filter(org_id__in=list(Org.objects.values_list("pk", flat=True)), state=DeadLetter.State.WAITING)
+    yield overview.Figure("ended badly, nobody looked", overview.count(letters), "tasks_deadletter", {}, "bad")
 
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
     list_display = (
-        "task_id", "org_id", "state", "priority", "head_agent_subject_id", "job_space_id", "short_goal", "attempt", "created_at",
+        "short_id", "org_id", "status", "short_goal", "head_agent_subject_id", "space", "priority", "attempt", "created_at",
     )  # fmt: skip
     list_filter = ("status", OrgFilter, AgentFilter, SpaceFilter)
     search_fields = ("^task_id", "goal", "^submitter_subject_id")
@@ -134,15 +133,16 @@ class TaskAdmin(ReadOnlyAdmin):
     action_form = SteerForm
     actions = ("cancel", "requeue", "reprioritize", "approve", "reject", "assign", "accept_result", "reject_result", "send_back")
     change_form_template = "admin/tasks/task/change_form.html"
+    nothing_yet = "No task yet. `jobctl submit`, or POST /api/v1/tasks with the key of a submitter, makes the first one."
     fieldsets = (
-        (None, {"fields": ("task_id", "org_id", "state", "reason", "goal", "intent", "submitter_subject_id", "job_space_id")}),
-        ("Work", {"fields": ("head_agent_subject_id", "attempt", "max_attempts", "progress", "progress_message", "pretty_result")}),
+        (None, {"fields": ("task_id", "org_id", "status", "reason", "goal", "intent", "submitter_subject_id", "job_space_id")}),
+        ("Work", {"fields": ("head_agent_subject_id", "attempt", "max_attempts", "progress", "progress_message", "result")}),
         ("Order", {"fields": ("priority", "submitter_priority", "sequence", "execution_mode", "not_before", "deadline")}),
         (
             "Times",
             {"fields": ("created_at", "queued_at", "assigned_at", "dispatched_at", "started_at", "finished_at", "updated_at")},
         ),
-        ("As submitted", {"classes": ("collapse",), "fields": ("pretty_entry", "body_hash")}),
+        ("As submitted", {"classes": ("collapse",), "fields": ("entry", "body_hash")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
@@ -150,21 +150,17 @@ class TaskAdmin(ReadOnlyAdmin):
         listing = request.resolver_match is not None and request.resolver_match.url_name == "tasks_task_changelist"
         return rows.defer(*HEAVY) if listing and request.method == "GET" else rows
 
-    @admin.display(description="status", ordering="status")
-    def state(self, task: Task) -> str:
-        return format_html("<span class='jp-status jp-{}'>{}</span>", task.status, task.status.replace("_", " "))
+    @admin.display(description="task", ordering="task_id")
+    def short_id(self, task: Task) -> str:
+        return cells.clipped(task.task_id, 48)
+
+    @admin.display(description="job space", ordering="job_space_id")
+    def space(self, task: Task) -> str:
+        return task.job_space_id or "-"
 
     @admin.display(description="goal")
     def short_goal(self, task: Task) -> str:
-        return Truncator(task.goal).chars(60)
-
-    @admin.display(description="result")
-    def pretty_result(self, task: Task) -> str:
-        return _json(task.result)
-
-    @admin.display(description="entry")
-    def pretty_entry(self, task: Task) -> str:
-        return _json(task.entry)
+        return cells.clipped(task.goal, 60)
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         task = self.get_object(request, admin.utils.unquote(object_id))
@@ -181,12 +177,14 @@ class TaskAdmin(ReadOnlyAdmin):
         return request.user.has_perm("tasks.change_task")
 
     @admin.action(description="Cancel", permissions=["steer"])
+    @confirmed("These tasks will be cancelled, wherever they stand. It cannot be taken back; ended ones stay as they are.")
     def cancel(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
         self._steer(
             request, chosen, "cancelled", lambda task, said, now: steering.cancel(task, actor=said.actor, reason=said.reason, now=now)
         )
 
     @admin.action(description="Take from the agent and queue again", permissions=["steer"])
+    @confirmed("These tasks will be taken from their agents, who lose what they did so far, and queued again as another attempt.")
     def requeue(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
         self._steer(
             request, chosen, "queued again", lambda task, said, now: steering.requeue(task, actor=said.actor, reason=said.reason, now=now)
@@ -213,6 +211,7 @@ class TaskAdmin(ReadOnlyAdmin):
         self._approval(request, chosen, "approved", accepted=True)
 
     @admin.action(description="Reject (of those that wait for approval)", permissions=["steer"])
+    @confirmed("These tasks will be rejected, for good.")
     def reject(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
         self._approval(request, chosen, "rejected", accepted=False)
 
@@ -228,6 +227,7 @@ class TaskAdmin(ReadOnlyAdmin):
         self._verdict(request, chosen, "accepted", "accept")
 
     @admin.action(description="Verify: reject the result", permissions=["steer"])
+    @confirmed("The results of these tasks will be rejected: the tasks end as failed.")
     def reject_result(self, request: HttpRequest, chosen: QuerySet[Task]) -> None:
         self._verdict(request, chosen, "rejected", "reject")
 
@@ -277,7 +277,7 @@ def _timeline(task: Task) -> list[dict[str, Any]]:
         rows.append(
             {
                 "at": at,
-                "after": f"+{after_s:.3f} s" if after_s < 60 else f"+{after_s / 60:.1f} min",
+                "after": f"+{cells.span(after_s)}",
                 "kind": kind,
                 "status": status,
                 "headline": headline,
@@ -307,15 +307,17 @@ def _told(kind: str, item: dict[str, Any]) -> tuple[str, str, str]:
 
 @admin.register(Transition)
 class TransitionAdmin(ReadOnlyAdmin):
-    list_display = ("task_key", "old", "new", "reason", "actor", "attempt", "at")
-    list_filter = ("new", OrgFilter)
+    list_display = ("at", "task_key", "old", "new", "reason", "actor", "attempt")
+    list_filter = (words("became", (status.value for status in TaskStatus), field="new"), OrgFilter)
+    nothing_yet = "Each move of a task from one status to another is told here."
     search_fields = ("^task_key",)
     ordering = ("-id",)
 
 
 @admin.register(Assignment)
 class AssignmentAdmin(ReadOnlyAdmin):
-    list_display = ("task_key", "attempt", "head_agent_subject_id", "strategy", "because", "at")
+    list_display = ("at", "task_key", "attempt", "head_agent_subject_id", "strategy", "because")
+    nothing_yet = "Each choice of a head agent is told here."
     list_filter = (OrgFilter, AgentFilter)
     search_fields = ("^task_key", "=head_agent_subject_id")
     ordering = ("-id",)
@@ -323,7 +325,8 @@ class AssignmentAdmin(ReadOnlyAdmin):
 
 @admin.register(Report)
 class ReportAdmin(ReadOnlyAdmin):
-    list_display = ("task_key", "attempt", "agent", "kind", "outcome", "at")
+    list_display = ("at", "task_key", "attempt", "agent", "kind", "outcome")
+    nothing_yet = "What agents report of their tasks is told here, also what came too late to count."
     list_filter = (OrgFilter,)
     search_fields = ("^task_key", "=agent")
     ordering = ("-id",)
@@ -331,7 +334,8 @@ class ReportAdmin(ReadOnlyAdmin):
 
 @admin.register(Decision)
 class DecisionAdmin(ReadOnlyAdmin):
-    list_display = ("task_key", "kind", "outcome", "because", "actor", "at")
+    list_display = ("at", "task_key", "kind", "outcome", "because", "actor")
+    nothing_yet = "What people, strategies and limits decided about tasks is told here."
     list_filter = (OrgFilter,)
     search_fields = ("^task_key", "=actor")
     ordering = ("-at",)

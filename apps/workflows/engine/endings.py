@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -167,24 +168,31 @@ def publish(session: Session, spec: SessionSpec, *, now: datetime) -> bool:
 
 
 def tally(session_key: str) -> dict[str, dict[str, int]]:
-    """Steps and items by status. Of steps that have ended the items are in their columns; the others' are counted."""
-    steps: dict[str, int] = {}
-    items: dict[str, int] = {}
-    rows = Step.objects.filter(session_key=session_key, kind=Step.Kind.STEP.value).order_by()
-    for status, count in rows.values_list("status").annotate(count=Count("pk")):
-        steps[status] = count
+    """Steps and items by status."""
+    return tallies([session_key])[session_key]
+
+
+def tallies(session_keys: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """The same of many, in as many reads. Of steps that have ended the items are in their columns; the others' are counted."""
+    steps: dict[str, Counter[str]] = {key: Counter() for key in session_keys}
+    items: dict[str, Counter[str]] = {key: Counter() for key in session_keys}
+    rows = Step.objects.filter(session_key__in=steps, kind=Step.Kind.STEP.value).order_by()
+    for key, status, count in rows.values_list("session_key", "status").annotate(count=Count("pk")):
+        steps[key][status] = count
     names = ("total", "completed", "failed", "cancelled", "skipped", "timed_out")
     going = (StepStatus.RUNNING.value, StepStatus.EXPANDING.value, StepStatus.RETRYING.value)
-    live = [f"{pk}#{run}" for pk, run in rows.filter(status__in=going).values_list("id", "run")]
-    for values in rows.exclude(status__in=going).filter(total__gt=0).values_list(*names).iterator(chunk_size=READ):
-        for name, value in zip(names, values, strict=True):
-            items[name] = items.get(name, 0) + value
-    for counted in store.counts(live).values() if live else ():
-        for name in ("total", "pending", "running", "completed", "failed", "cancelled", "skipped", "timed_out"):
-            items[name] = items.get(name, 0) + getattr(counted, name)
+    live = {f"{pk}#{run}": key for key, pk, run in rows.filter(status__in=going).values_list("session_key", "id", "run")}
+    ended = rows.exclude(status__in=going).filter(total__gt=0)
+    for key, *values in ended.values_list("session_key", *names).iterator(chunk_size=READ):
+        items[key].update(dict(zip(names, values, strict=True)))
+    for step_run, counted in store.counts(list(live)).items() if live else ():
+        items[live[step_run]].update({name: getattr(counted, name) for name in (*names, "pending", "running")})
     return {
-        "steps": {"total": sum(steps.values()), **steps},
-        "items": {"total": items.pop("total", 0), **{name: value for name, value in items.items() if value}},
+        key: {
+            "steps": {"total": sum(steps[key].values()), **steps[key]},
+            "items": {"total": items[key].pop("total", 0), **{name: value for name, value in items[key].items() if value}},
+        }
+        for key in session_keys
     }
 
 

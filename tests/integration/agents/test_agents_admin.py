@@ -28,7 +28,7 @@ def test_the_list_and_the_page_show_how_an_agent_does(admin_client, ada):
 
 def test_verbs_go_the_ways_of_the_api(admin_client, ada):
     def act(verb: str) -> str:
-        data = {"action": verb, "_selected_action": [ada.pk]}
+        data = {"action": verb, "_selected_action": [ada.pk], "confirmed": "yes"}
         return admin_client.post(reverse("admin:agents_agent_changelist"), data, follow=True).text
 
     assert "1 paused." in act("pause")

@@ -94,7 +94,7 @@ class TestScripts:
     def test_activate_and_retire_are_actions_of_the_list(self, admin_client):
         first, second = register(), register(TWO)
         for action, script, wanted in (("activate", first, "active"), ("activate", second, "active"), ("retire", second, "retired")):
-            admin_client.post(LIST, {"action": action, "_selected_action": [script.pk]}, follow=True)
+            admin_client.post(LIST, {"action": action, "_selected_action": [script.pk], "confirmed": "yes"}, follow=True)
             script.refresh_from_db()
             assert script.status == wanted
         first.refresh_from_db()

@@ -75,9 +75,9 @@ def test_a_key_of_the_api_does_not_open_the_admin(client, route):
     assert response.status_code in (302, 404) or route in ("admin/login/", "admin/jsi18n/")
 
 
-@pytest.mark.parametrize("route", ["admin/login/", "inbox/login", "api/docs"])
+@pytest.mark.parametrize("route", ["", "nothing/here", "admin/login/", "inbox/login", "api/docs"])
 def test_pages_run_only_scripts_of_their_own_and_stand_in_no_frame(client, route):
-    response = client.get(f"/{route}")
+    response = client.get(f"/{route}", headers={"Accept": "text/html"})
     policy = response["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "script" not in policy and "frame-ancestors 'none'" in policy
     assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>\s*\S", response.text), "a script written into the page"

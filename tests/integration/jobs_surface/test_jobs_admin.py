@@ -76,9 +76,9 @@ def test_a_page_shows_how_far_it_is_what_happened_what_it_gave_and_its_relatives
 
 def test_cancel_and_retry_go_the_ways_of_the_manager_and_say_who_it_was(boss):
     waiting, running, failed = submit(ADA), move(submit(SAM), STARTED), move(submit(SAM), STARTED, FAILED)
-    assert boss.post(one(waiting, "steer"), {"verb": "cancel"})["Location"] == one(waiting)
+    assert boss.post(one(waiting, "steer"), {"verb": "cancel", "confirmed": "yes"})["Location"] == one(waiting)
     assert JobEvent.objects.get(job_id=waiting.pk).actor == "admin boss"
-    boss.post(JOBS, {"action": "cancel", "_selected_action": [running.pk, failed.pk]})
+    boss.post(JOBS, {"action": "cancel", "_selected_action": [running.pk, failed.pk], "confirmed": "yes"})
     running.refresh_from_db()
     assert (running.status, running.cancel_actor) == ("started", "admin boss") and "asked to stop" in page(boss, one(running, "live"))
     response = boss.post(one(failed, "steer"), {"verb": "retry"})

@@ -149,7 +149,7 @@ def test_a_key_that_cannot_be_is_not_made(admin_client, redis, wrong):
 def test_revoking_is_an_action_and_deleting_is_not(admin_client, redis):
     key = make_key("acme")
     row = ApiKey.objects.get()
-    response = admin_client.post("/admin/orgs/apikey/", {"action": "revoke", "_selected_action": [row.pk]}, follow=True)
+    response = admin_client.post("/admin/orgs/apikey/", {"action": "revoke", "_selected_action": [row.pk], "confirmed": "yes"}, follow=True)
     assert "1 revoked" in response.text and "delete_selected" not in response.text
     with pytest.raises(Unauthenticated):
         keys.ring.verify(key)

@@ -38,7 +38,7 @@ def test_dead_letters_are_listed_done_again_and_discarded(boss, django_assert_ma
     assert "it broke" in shown and "/admin/tasks/task/acme_2Ft1/change/" in shown
     said = boss.post(LETTERS, {"action": "requeue", "_selected_action": ["acme/t1"]}, follow=True).content.decode()
     assert "1 done again" in said and Task.objects.get(pk="acme/t1~2").retry_of == "t1"
-    boss.post(LETTERS, {"action": "discard", "_selected_action": ["acme/t2"]}, follow=True)
+    boss.post(LETTERS, {"action": "discard", "_selected_action": ["acme/t2"], "confirmed": "yes"}, follow=True)
     assert DeadLetter.objects.get(pk="acme/t2").settled_by == "admin boss"
     assert "t3" in boss.get(LETTERS).content.decode() and "acme_2Ft2/" not in boss.get(LETTERS).content.decode()
     assert "acme_2Ft2/" in boss.get(LETTERS + "?state=all").content.decode()

@@ -26,7 +26,8 @@ def page(boss, task_id: str) -> str:
 
 
 def act(boss, action: str, *task_ids: str):
-    return boss.post(LIST, {"action": action, "_selected_action": [f"acme/{task_id}" for task_id in task_ids]}, follow=True)
+    chosen = {"_selected_action": [f"acme/{task_id}" for task_id in task_ids]}
+    return boss.post(LIST, {"action": action, **chosen, "confirmed": "yes"}, follow=True)
 
 
 QUERIES = ["", "?status__exact=queued", "?org=acme", "?agent=ada", "?space=red", "?q=t1", "?q=words", "?o=4", "?p=2"]

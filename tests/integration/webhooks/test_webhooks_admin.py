@@ -20,7 +20,7 @@ LIST = "admin:webhooks_endpoint_changelist"
 
 
 def act(client, row: Endpoint, action: str):
-    return client.post(reverse(LIST), {"action": action, "_selected_action": [row.pk]}, follow=True)
+    return client.post(reverse(LIST), {"action": action, "_selected_action": [row.pk], "confirmed": "yes"}, follow=True)
 
 
 def test_an_endpoint_is_made_changed_and_deleted_and_audited(admin_client, redis):

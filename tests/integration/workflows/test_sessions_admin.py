@@ -50,7 +50,7 @@ def test_items_are_found_by_step_and_state_and_show_what_they_were_given_and_gav
 def test_an_operator_pauses_resumes_and_cancels_with_a_reason_and_nothing_can_be_typed_over(boss, flow):
     flow.start(fan())
     for verb, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
-        response = boss.post(f"{ONE}steer/", {"verb": verb, "reason": f"to {verb}"})
+        response = boss.post(f"{ONE}steer/", {"verb": verb, "reason": f"to {verb}", "confirmed": "yes"})
         assert (response.status_code, response["Location"]) == (302, f"{ONE}change/")
         assert Session.objects.get(pk="acme/s1").status == status
     told = SessionEvent.objects.filter(session_key="acme/s1", path="", new="cancelled").get()
