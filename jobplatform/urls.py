@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from apps.core.sign_in import limited
@@ -21,7 +20,6 @@ handler404 = "jobplatform.pages.not_found"
 handler500 = "jobplatform.pages.crashed"
 
 urlpatterns = [
-    path("", home, name="home"),
     path("health", health, name="health"),
     path("ready", ready, name="ready"),
     path("metrics", Metrics.as_view(), name="metrics"),
@@ -44,4 +42,4 @@ if settings.EXAMPLES:
     urlpatterns.append(path("examples/", include("examples.jobs.urls")))
 urlpatterns += [path("", include(module)) for module in settings.EXTRA_URLS]
 # The last, so that a page of your own may stand there.
-urlpatterns.append(path("", RedirectView.as_view(pattern_name="docs", http_method_names=["get", "head"]), name="front"))
+urlpatterns.append(path("", home, name="home"))

@@ -24,10 +24,18 @@ log = logging.getLogger(__name__)
 
 SPANS: dict[str, tuple[str, str]] = {
     "<METHOD> <route>": ("a request to the platform", "http.request.method, http.route, http.response.status_code, jobplatform.request_id"),
-    "policy <hook>": ("policies asked, one batch", "jobplatform.hook, jobplatform.count"),
+    "policy <hook>": (
+        "in a request: scripts asked, one batch; in a dispatcher: the script asked about this task",
+        "jobplatform.hook, jobplatform.count, jobplatform.org, jobplatform.task, jobplatform.attempt",
+    ),
+    "task.born": ("a task that no request brought: of a schedule, a session or an event", "jobplatform.org, jobplatform.task"),
     "task.queued": ("in the queue, until a dispatcher took it", "jobplatform.org, jobplatform.task, jobplatform.attempt"),
+    "auction": (
+        "the call for bids, until it was decided",
+        "jobplatform.org, jobplatform.task, jobplatform.attempt, jobplatform.called, jobplatform.bids",
+    ),
     "task.dispatch": (
-        "in a Celery worker: the choice of the agent and the way to NATS; the agent's span is below it",
+        "in a Celery worker: from the choice of the agent to NATS; the agent's span is below it",
         "jobplatform.org, jobplatform.task, jobplatform.attempt, jobplatform.agent, messaging.system",
     ),
     "agent.handle": ("in the agent: its handler at work", "jobplatform.org, jobplatform.task, jobplatform.attempt, jobplatform.agent"),
@@ -116,8 +124,9 @@ def current() -> str:
 
 
 def span(name: str, *, attributes: Mapping[str, Any] | None = None) -> AbstractContextManager[Any]:
-    """Below the span we are in; nothing (not even an object) when tracing is off."""
-    return _NOTHING if _off else _tracer().start_as_current_span(name, attributes=attributes)
+    """Below the span we are in; nothing (not even an object) when tracing is off, or where there is none to be below: what a
+    worker does for many tasks at once is told of each (`tell`)."""
+    return _tracer().start_as_current_span(name, attributes=attributes) if current() else _NOTHING
 
 
 @contextmanager
@@ -145,6 +154,16 @@ def tell(
     start_ns, end_ns = (int(at.timestamp() * 1e9) for at in (start, max(start, end)))
     made = _tracer().start_span(name, context=_context(parent), kind=kind, attributes=attributes, start_time=start_ns)
     made.end(end_time=end_ns)
+    return _written(made.get_span_context())
+
+
+def begin(name: str, *, at: datetime, attributes: Mapping[str, Any]) -> str:
+    """The span we are in, else a new trace that begins with a moment of that name; its traceparent. "" without tracing."""
+    if _off or current():
+        return current()
+    at_ns = int(at.timestamp() * 1e9)
+    made = _tracer().start_span(name, attributes=attributes, start_time=at_ns)
+    made.end(end_time=at_ns)
     return _written(made.get_span_context())
 
 

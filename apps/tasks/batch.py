@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -16,8 +16,10 @@ from apps.agents.agent_queue import Dispatch
 from apps.agents.candidates import CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.holds import Hold
-from apps.agents.strategies.base import Choice, NoHeadAgent
+from apps.agents.market.records import Auction
+from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome
 from apps.core import clock, ids, observe, tracing
+from apps.dsl.models import PolicyRun
 from apps.orgs.config_store import OrgConfig
 from apps.tasks import people
 from apps.tasks.entries import needs
@@ -86,6 +88,21 @@ def _traced(task: Task) -> str:
     return tracing.tell(
         "task.dispatch", task.trace, start=taken, end=clock.now(), attributes=tracing.of_task(task, **more), consumer=True
     )
+
+
+def tell_choice(batch: Batch, outcomes: Mapping[str, Outcome]) -> None:
+    """What was asked to find the agents, told in the trace of each task: its script, its auction."""
+    if not tracing.on():
+        return
+    for row in (*(row for outcome in outcomes.values() for row in outcome.rows), *batch.records):
+        if isinstance(row, PolicyRun):
+            name, took_ms, facts = f"policy {row.hook}", row.duration_us / 1000, {"jobplatform.hook": str(row.hook)}
+        elif isinstance(row, Auction):
+            name, took_ms, facts = "auction", row.took_ms, {"jobplatform.called": row.called, "jobplatform.bids": row.bids}
+        else:
+            continue
+        task, end = batch.tasks[row.task_key], row.at + timedelta(milliseconds=took_ms)
+        tracing.tell(name, task.trace, start=row.at, end=end, attributes=tracing.of_task(task, **facts))
 
 
 def share_of(config: OrgConfig, org_id: str, pools: Mapping[str, CandidatePool]) -> Share:

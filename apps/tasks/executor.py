@@ -40,6 +40,7 @@ from apps.tasks.batch import (
     nobody_found,
     put_to_person,
     share_of,
+    tell_choice,
 )
 from apps.tasks.contests import ContestDesk
 from apps.tasks.models import Task
@@ -217,6 +218,7 @@ class JobExecutor:
         bulk.insert_missing(floor().worth_keeping([row for batch in group.values() for row in batch.records]))
         moves: list[Move] = []
         for org_id, batch in group.items():
+            tell_choice(batch, outcomes[org_id])
             chosen = self._moves(batch, outcomes[org_id], now)
             count_decisions(batch, chosen)
             moves += self._still_ours(batch, chosen, now)

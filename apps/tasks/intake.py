@@ -312,7 +312,7 @@ def _task(case: _Case, principal: Principal, config: OrgConfig, now: datetime, o
         excluded_agents=dict(origin.excluded),
         entry=case.wire,
         body_hash=entry.body_hash,
-        trace=tracing.current(),
+        trace=tracing.begin("task.born", at=now, attributes={"jobplatform.org": principal.org_id, "jobplatform.task": entry.task_id}),
         status=case.status,
         submitter_priority=entry.priority,
         priority=case.priority,

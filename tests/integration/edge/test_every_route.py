@@ -35,8 +35,9 @@ def test_the_walk_finds_the_paths():
     assert {"role-group", "org-config/x/x", "internal/process-task", "api/v1/tasks/bulk"} <= set(API) and len(ADMIN) > 20
 
 
-def test_the_address_alone_leads_to_the_api_docs(client):
-    assert client.get("/").headers["Location"] == "/api/docs"
+def test_the_address_alone_leads_to_the_api_docs_the_admin_and_the_inbox(client):
+    page = client.get("/").text
+    assert [path for path in ("/api/docs", "/admin/", "/inbox/") if f'href="{path}"' not in page] == []
     assert client.post("/").status_code == 405
 
 

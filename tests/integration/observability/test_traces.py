@@ -18,17 +18,22 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from apps.core import clock, tracing
+from apps.core.auth import Principal
 from apps.messaging import subjects
 from apps.messaging.consumer import PullConsumer
 from apps.tasks.executor import JobExecutor
+from apps.tasks.intake import TaskIntake
 from apps.tasks.models import Task
+from apps.tasks.parser import InitialJobParser
 from apps.tasks.results import ReportDesk
 from jobplatform.env import BASE_DIR
 from jobplatform_sdk import Agent
-from tests.factories import bearer, make_agent, make_entry, make_key
+from tests.factories import bearer, make_agent, make_entry, make_key, make_org
 from workers.listener import _read
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+SCRIPTS = {"approval_dsl_id": "approval/default", "auction_input_dsl_id": "auction_input/urgency"}
 
 
 @pytest.fixture
@@ -69,6 +74,7 @@ def worked_off(nats: str, handler) -> None:
 
 
 def test_one_trace_from_the_request_to_the_agent_and_back(client, redis, nats, spans):
+    make_org("acme", agent_resolution_strategy="auction", agent_resolution_fallbacks=["least_loaded"], **SCRIPTS)
     make_agent("acme", "ada")
     call_command("load_policies", verbosity=0)
     inside = []
@@ -76,16 +82,27 @@ def test_one_trace_from_the_request_to_the_agent_and_back(client, redis, nats, s
     worked_off(nats, lambda task, context: inside.append(trace.get_current_span().get_span_context().span_id) or {"ok": True})
     found = {span.name: span for span in spans.get_finished_spans()}
     names = {"POST /api/v1/tasks", "policy approval", "task.queued", "task.dispatch", "agent.handle", "report.completed"}
+    names |= {"policy auction_input", "auction"}
     assert names <= found.keys()
-    assert {found[name].context.trace_id for name in names} == {found["POST /api/v1/tasks"].context.trace_id}
+    assert {span.context.trace_id for span in found.values()} == {found["POST /api/v1/tasks"].context.trace_id}
     below = {name: found[name].parent.span_id for name in names if found[name].parent}
     assert below["agent.handle"] == found["task.dispatch"].context.span_id
     assert below["report.completed"] == found["agent.handle"].context.span_id
-    assert below["task.queued"] == below["task.dispatch"] == found["POST /api/v1/tasks"].context.span_id
+    first = ("task.queued", "policy auction_input", "auction", "task.dispatch")
+    assert {below[name] for name in first} == {found["POST /api/v1/tasks"].context.span_id}
     assert inside == [found["agent.handle"].context.span_id], "the handler's own spans are below"
     assert found["agent.handle"].attributes["jobplatform.task"] == "t1"
     known = {name for _, names in tracing.SPANS.values() for name in names.split(", ")}
     assert {name for span in found.values() for name in span.attributes} <= known
+
+
+def test_a_task_that_no_request_brought_begins_a_trace_of_its_own(redis, spans):
+    make_org("acme")
+    who = Principal(org_id="acme", role="submitter", subject_id="", key_id="", name="tests")
+    TaskIntake().submit(InitialJobParser().parse(make_entry(task_id="t1")), who, now=clock.now())
+    (born,) = spans.get_finished_spans()
+    assert born.name == "task.born" and born.parent is None
+    assert Task.objects.get().trace.split("-")[1:3] == [f"{born.context.trace_id:032x}", f"{born.context.span_id:016x}"]
 
 
 def test_a_caller_with_a_trace_of_his_own_finds_the_task_in_it(client, redis, spans):
