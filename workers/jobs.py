@@ -57,6 +57,7 @@ class JobRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)  # billiard wraps it
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self._lost(Reason.WORKER_LOST, str(error))
+            return_ok = True  # it is said; Celery would add a traceback of its own insides
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _lost(self, reason: Reason, detail: str) -> None:

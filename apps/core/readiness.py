@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.core import observe
+from apps.core import logs, observe
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def mark_ready(worker: str) -> None:
 
 
 def say_stopped(worker: str) -> None:
+    logs.start()  # no message is in hand any more
     log.info("worker.stopped", extra={"worker": worker, "pid": os.getpid()})
 
 

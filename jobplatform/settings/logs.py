@@ -77,8 +77,9 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "celery": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
-            # Celery's, which says what becomes of each child.
-            "multiprocessing": {"level": "ERROR", "handlers": ["console"], "propagate": False},
+            "multiprocessing": {"level": "CRITICAL"},  # what becomes of each child of Celery's is said by `workers.jobs`
+            "django_celery_beat": {"level": "WARNING"},
+            "flower": {"level": "WARNING"},
             "rq": {"level": "WARNING"},
             "dramatiq": {"level": "WARNING"},
             "flower.inspector": {"level": "ERROR"},  # asks before the workers are up
