@@ -9,7 +9,7 @@ import pytest
 from apps.core import background, clock
 from apps.dsl.scripts import register
 from apps.orgs.models import Change
-from apps.tasks import executor
+from apps.tasks import executor, pausing
 from apps.tasks.models import Task
 from apps.tasks.standing import standing
 from tests.factories import make_entry
@@ -117,6 +117,13 @@ def test_one_job_space_can_be_paused_alone(yard, operator):
     assert lanes["lab"]["paused"] and lanes["lab"]["next_task_id"] == "t1" and not lanes[""]["paused"]
     operator.post("/api/v1/queue/resume", {"job_space_id": "lab"})
     assert yard.dispatch(clock.now()) == 1
+
+
+def test_no_more_job_spaces_are_paused_one_by_one_than_a_value_may_hold(yard, operator, monkeypatch):
+    monkeypatch.setattr(pausing, "SPACES_MAX", 2)
+    answers = [operator.post("/api/v1/queue/pause", {"job_space_id": space}) for space in ("a", "b", "a", "c")]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 409] and answers[-1].json()["code"] == "too_many_paused"
+    assert [lane["job_space_id"] for lane in operator.get("/api/v1/queue").json()["lanes"] if lane["paused"]] == ["a", "b"]
 
 
 def test_another_priority_over_http(operator):

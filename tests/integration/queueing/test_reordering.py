@@ -12,7 +12,7 @@ from apps.dsl.models import PolicyRun
 from apps.dsl.scripts import register
 from apps.orgs.config_store import OrgConfigProvider
 from apps.tasks import reordering, steering
-from apps.tasks.models import Decision, Task
+from apps.tasks.models import Decision, Reordering, Task
 from apps.tasks.queue import PriorityQueue
 from apps.tasks.reordering import Reorderer, progress
 from tests.factories import NOON, make_entry
@@ -133,3 +133,17 @@ def test_a_script_that_fails_leaves_the_submitters_own(waiting):
     use("priority/broken")
     Reorderer().run(now=NOON, seconds=5)
     assert set(Task.objects.values_list("priority", flat=True)) == {2}
+
+
+def test_of_two_copies_the_one_that_notes_later_goes_on_from_where_the_first_is(waiting, monkeypatch):
+    monkeypatch.setattr(reordering, "BATCH", 2)
+    waiting()
+    use("priority/rank")
+    ticks = itertools.count()
+    assert Reorderer(monotonic=lambda: float(next(ticks))).run(now=NOON, seconds=2.5) is True  # some of it
+    mine, theirs, config = Reordering.objects.get(), Reordering.objects.get(), OrgConfigProvider().of("acme")
+    assert Reorderer()._step(mine, config, NOON) is True
+    assert Reorderer()._step(theirs, config, NOON) is False
+    assert (theirs.cursor, theirs.seen) == (mine.cursor, mine.seen)
+    assert Reorderer().run(now=NOON, seconds=30) is False
+    assert progress("acme")["looked_at"] == 6

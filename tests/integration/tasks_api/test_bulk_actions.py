@@ -139,6 +139,20 @@ def test_a_token_is_the_orgs_own_and_not_to_be_made_up(crowd, operator, caller):
     assert not BulkAction.objects.exists()
 
 
+def test_a_token_is_good_for_a_while(crowd, operator, monkeypatch):
+    token = previewed(operator, action="cancel")["token"]
+    monkeypatch.setattr(bulk_actions, "TOKEN_SECONDS", -1)
+    late = operator.post(TASKS, {"token": token})
+    assert (late.status_code, late.json()["code"]) == (400, "bad_token") and not BulkAction.objects.exists()
+
+
+def test_of_two_workers_who_see_the_same_batch_one_takes_it(crowd, operator):
+    operator.post(TASKS, {"token": previewed(operator, action="cancel", filter={"status": "queued"})["token"]})
+    first, second = BulkAction.objects.get(), BulkAction.objects.get()
+    assert [BulkRunner(batch=2).step(seen, now=clock.now()) for seen in (first, second)] == [True, False]
+    assert len(statuses(status="queued")) == 4
+
+
 def test_a_worker_that_died_in_a_batch_is_followed_by_another(crowd, operator, monkeypatch):
     action = bulk_actions.start_token(
         "acme", previewed(operator, action="cancel", filter={"status": "queued"})["token"], actor="tests", now=clock.now()

@@ -9,6 +9,7 @@ import pytest
 from apps.core import clock
 from apps.core.auth import Principal
 from apps.orgs.config_store import OrgConfigProvider
+from apps.tasks.intake import TaskIntake
 from apps.tasks.models import DeadLetter, Decision, Task
 from apps.tasks.operating import dead_letters
 from apps.tasks.operating.dead_letters import Retry, merged, retry_id
@@ -192,6 +193,22 @@ def test_two_people_make_one_task(shared_acme):
     answers = at_once(6, lambda _: dead_letters.requeue_many([dead_letters.find("acme", "t1")], Retry(), OLGA, now=NOON)[0])
     assert {answer.retried_as for answer in answers} == {"t1~2"}
     assert Task.objects.exclude(task_id="t1").count() == 1 and Decision.objects.filter(kind="dead_letter").count() == 1
+
+
+def test_a_retry_that_was_discarded_at_the_same_moment_is_not_done(acme, nats, operator, monkeypatch):
+    ended("t1")
+    really = TaskIntake.submit_many
+
+    def and_somebody_discards(*arguments, **more):
+        made = really(*arguments, **more)
+        dead_letters.discard(dead_letters.find("acme", "t1"), reason="nobody wants it", actor="olga", now=clock.now())
+        return made
+
+    monkeypatch.setattr(TaskIntake, "submit_many", and_somebody_discards)
+    lost = operator.post(f"{PATH}/t1/requeue", {})
+    assert (lost.status_code, lost.json()["code"], lost.json()["state"]) == (409, "already_settled", "discarded")
+    stray = Task.objects.get(task_id="t1~2")
+    assert (stray.status, stray.reason) == ("cancelled", "t1 was discarded at the same moment")
 
 
 def test_an_id_that_is_taken_by_another_task_is_passed_over(acme, operator, submitter):
