@@ -32,12 +32,12 @@ def _to_get_in(data: Path) -> list[str]:
     python = Path(sys.executable)
     typed = shlex.quote(str(python.relative_to(BASE_DIR) if python.is_relative_to(BASE_DIR) else python))
     commands = [
-        f"{typed} manage.py create_api_key --org acme --create-org --role org_admin",
+        f'eval "$({typed} manage.py new_org acme --agent ada)"',
         f"{typed} manage.py createsuperuser",
     ]
     if data != DEFAULT_DATA:
         commands.insert(0, f"export JOBPLATFORM_DATA={shlex.quote(str(data))}")
     return [
-        "  An org with a key for the API, and an account for the admin, are made in a second terminal:",
+        "  An org with keys for the API and an agent, and an account for the admin, are made in a second terminal:",
         *(f"    {one}" for one in commands),
     ]

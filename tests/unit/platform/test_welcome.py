@@ -19,9 +19,9 @@ def test_it_says_what_is_where_and_how_to_get_in(plan, monkeypatch):  # noqa: F8
         "  agents  nats://127.0.0.1:1002",
         f"  data    {plan.place.data} (log/ has a file for each process)",
         "",
-        "  An org with a key for the API, and an account for the admin, are made in a second terminal:",
+        "  An org with keys for the API and an agent, and an account for the admin, are made in a second terminal:",
         f"    export JOBPLATFORM_DATA={plan.place.data}",
-        "    .venv/bin/python manage.py create_api_key --org acme --create-org --role org_admin",
+        '    eval "$(.venv/bin/python manage.py new_org acme --agent ada)"',
         "    .venv/bin/python manage.py createsuperuser",
         "",
     ]

@@ -7,15 +7,14 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, router, transaction
 
 from apps.core import clock
 from apps.core.errors import Invalid
 from apps.orgs import keys
-from apps.orgs.audit import record
-from apps.orgs.models import ApiKey, Change, Org
+from apps.orgs.founding import found
+from apps.orgs.models import ApiKey, Org
 
 
 class Command(BaseCommand):
@@ -86,11 +85,7 @@ class Command(BaseCommand):
             near = difflib.get_close_matches(org_id, Org.objects.values_list("pk", flat=True), n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise CommandError(f"There is no organization '{org_id}'.{hint} Add --create-org to make it.")
-        org = Org(org_id=org_id, created_at=clock.now())
         try:
-            org.full_clean()
-        except ValidationError:
-            raise CommandError(f"'{org_id}' cannot be an organization's id: letters, digits and . _ - only, at most 64.") from None
-        org.save(force_insert=True)
-        record(org_id=org_id, kind=Change.Kind.ORG, key=org_id, old=None, new={"org_id": org_id}, by="command line", at=clock.now())
-        return org
+            return found(org_id, by="command line", now=clock.now())
+        except Invalid as error:
+            raise CommandError(f"{error.problems[0].message}.") from None
