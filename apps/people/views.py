@@ -205,7 +205,8 @@ class Act(TaskView):
             try:
                 result = parse_json(written.encode())
             except (Malformed, Invalid) as error:
-                raise Invalid([Problem(field="result", code="not_json", message=f"is not JSON: {error.sentence}")]) from None
+                why = error.sentence.removeprefix("The body is not JSON: ").rstrip(".")
+                raise Invalid([Problem(field="result", code="not_json", message=f"is not JSON: {why}")]) from None
         self.inbox.say(task, ReportKind.COMPLETED, result=result, now=now)
 
     def decline(self, task: Task, now: datetime) -> None:

@@ -14,6 +14,7 @@ from apps.agents.holds import Holds
 from apps.agents.presence import PresenceBoard
 from apps.core import clock
 from apps.core import redis as door
+from apps.orgs.models import Org
 from apps.people.models import Login
 from apps.roles import directory
 from apps.roles.models import Subject
@@ -312,7 +313,8 @@ def test_what_was_typed_is_still_there_when_it_is_refused(ann):
         return response.text
 
     page = refused("complete", result="{an hour's <work>", as_json="1")
-    assert "The result is not JSON" in page and ">{an hour&#x27;s &lt;work&gt;</textarea>" in page and 'value="1" checked' in page
+    assert "The result is not JSON: unexpected character, expected a string key at line 1, column 2.<" in page
+    assert ">{an hour&#x27;s &lt;work&gt;</textarea>" in page and 'value="1" checked' in page
     page = refused("progress", percent="150", message="page 3 of 7")
     assert 'value="150"' in page and 'value="page 3 of 7"' in page
     assert '<details class="card" open>' in refused("fail", reason="  ")
@@ -366,10 +368,20 @@ def test_a_session_opens_the_api_of_the_inbox_and_no_other(ann):
     assert answer.json()["status"] == "running"
 
 
-def test_who_is_let_go_sees_nothing_any_more(ann):
+@pytest.mark.parametrize("gone", [Subject.objects.filter(subject_id="ann"), Org.objects.filter(pk="acme")], ids=["person", "org"])
+def test_who_is_let_go_sees_nothing_any_more(ann, gone):
     browser = signed_in()
-    Subject.objects.filter(subject_id="ann").update(is_active=False)
+    gone.update(is_active=False)
     assert (browser.get("/inbox/").status_code, browser.get("/api/v1/inbox").status_code) == (403, 401)
+
+
+def test_what_a_person_is_given_by_hand_is_in_the_inbox(ann):
+    make_agent("acme", "ada")
+    submit("t1", task_execution_mode="hybrid")
+    run()
+    olga = Caller(make_key("acme", "operator", "olga"))
+    assert olga.post("/api/v1/tasks/t1/assign", {"subject_id": "ann"}).json()["reason"] == "in the inbox of ann"
+    assert ids(ann, "to_do") == ["t1"] and say(ann, "start").json()["status"] == "running"
 
 
 def test_the_list_is_short_and_says_so(ann, monkeypatch):

@@ -123,6 +123,13 @@ def test_with_four_eyes_neither_the_named_submitter_nor_the_real_one_approves(ho
     assert post(key_of("otto", "operator"), "approve") == 200
 
 
+def test_with_four_eyes_a_submitter_may_still_turn_the_own_task_away(house):
+    configure(four_eyes=True)
+    olga = key_of("olga", "operator")
+    held(by=olga)
+    assert (post(olga, "reject", reason="a mistake of mine"), row().status) == (200, "rejected")
+
+
 def test_a_question_nobody_answers_expires(house):
     held(expires=60)
     made = row().created_at
@@ -238,6 +245,18 @@ def test_in_mode_hybrid_the_platform_proposes_and_a_person_confirms_or_picks_ano
     assert post(operator, "assign", "t2", subject_id=other) == 200
     assert (row("t2").head_agent_subject_id, row("t2").status) == (other, "dispatched")
     assert Assignment.objects.get(task_key="acme/t2").decision["proposal"]["subject_id"] != other
+
+
+def test_whom_the_policy_named_as_approvers_chooses_the_head_agent_too(house, nats):
+    entry = make_entry(task_id="t1", task_execution_mode="manual", task_job_submission_data={"approvers": ["ann"], "up": 60})
+    assert key_of("sam").post("/api/v1/tasks", entry).json()["status"] == "awaiting_approval"
+    ann, olga = key_of("ann"), key_of("olga", "operator")
+    assert people.escalate(now=row().created_at + timedelta(seconds=60)) == 1
+    assert post(olga, "approve") == 200
+    run()
+    # Another question: who was asked about the one before it, having escalated, does not count here.
+    assert (row().status, row().people["of"], row().people["escalated"]) == ("awaiting_assignment", ["ann"], False)
+    assert (post(olga, "assign", subject_id="ada"), post(ann, "assign", subject_id="ada")) == (403, 200)
 
 
 def test_a_declined_manual_task_asks_the_person_again(house, nats):

@@ -121,13 +121,14 @@ def test_a_bulk_may_bring_a_task_and_its_parts_in_any_form_and_order(submitter):
 
 def test_a_parent_shows_its_parts_and_their_mean_progress(submitter):
     make_task("t1")
-    for name in ("s1", "s2", "s3", "s4"):
+    for name in ("s1", "s2", "s3", "s4", "s5"):
         process(submitter, part(name))
     move("s1", TaskStatus.ASSIGNED, TaskStatus.DISPATCHED, TaskStatus.COMPLETED)
+    move("s5", TaskStatus.CANCELLED)
     move("s2", TaskStatus.ASSIGNED, TaskStatus.DISPATCHED, TaskStatus.RUNNING, progress=50.0)
-    expected = {"total": 4, "by_status": {"completed": 1, "running": 1, "queued": 2}, "progress": 37.5}
+    expected = {"total": 5, "by_status": {"completed": 1, "cancelled": 1, "running": 1, "queued": 2}, "progress": 50.0}
     found = submitter.get("/api/v1/tasks/t1").json()
-    assert (found["sub_tasks"], found["progress"], found["status"]) == (expected, 37.5, "queued")
+    assert (found["sub_tasks"], found["progress"], found["status"]) == (expected, 50.0, "queued")
     items = {item["task_id"]: item for item in submitter.get("/api/v1/tasks").json()["items"]}
     assert (items["t1"]["sub_tasks"], items["s1"]["sub_tasks"], items["s1"]["parent_task_id"]) == (expected, None, "t1")
     for path in ("/api/v1/tasks?parent=t1&status=queued", "/api/v1/tasks/t1/sub-tasks?status=queued"):
