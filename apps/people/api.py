@@ -18,7 +18,6 @@ from apps.people.inbox import QUESTIONS, Inbox
 from apps.people.sessions import PersonSession
 from apps.roles.directory import is_let_go
 from apps.tasks import people, shapes
-from apps.tasks.models import Task
 
 TEXT_LENGTH = 4000
 
@@ -48,12 +47,19 @@ class InboxView(InboxBase):
     def get(self, request: Any) -> HttpResponse:
         inbox = self.inbox()
         lists = inbox.lists()
-        found = {name: list(map(_brief, getattr(lists, name))) for name in ("to_do", "in_progress", *QUESTIONS)}
+        names = ("to_do", "in_progress", *QUESTIONS)
+        tasks = [task for name in names for task in getattr(lists, name)]
+        shown = {task.key: {**brief, "waiting_for": people.shown(task)} for task, brief in zip(tasks, shapes.briefs(tasks), strict=True)}
+        found = {name: [shown[task.key] for task in getattr(lists, name)] for name in names}
         return answer({"subject_id": request.user.subject_id, **found, "more": lists.more, "roles_unknown": lists.unknown or None})
 
 
-def _brief(task: Task) -> dict[str, Any]:
-    return {**shapes.brief(task), "waiting_for": people.shown(task)}
+class OneInInbox(InboxBase):
+    """What is this subject's to do or to decide, or was done by it; everything else is missing."""
+
+    @extend_schema(**docs.ONE)
+    def get(self, request: Any, task_id: str) -> HttpResponse:
+        return answer(shapes.full(self.inbox().task(task_id)))
 
 
 class Saying(InboxBase):

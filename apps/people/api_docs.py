@@ -34,6 +34,14 @@ INBOX: dict[str, Any] = {
 }
 
 
+ONE: dict[str, Any] = {
+    "tags": TAGS,
+    "operation_id": "get_inbox_task",
+    "summary": "A task of the inbox, with all that came with it",
+    "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404)},
+}
+
+
 def _saying(operation_id: str, summary: str, properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     body = object_of(properties, additionalProperties=False, **({"required": required} if required else {}))
     return {

@@ -10,6 +10,7 @@ from apps.people import api, views
 
 urlpatterns = [
     path("api/v1/inbox", api.InboxView.as_view()),
+    path("api/v1/inbox/<str:task_id>", api.OneInInbox.as_view()),
     path("api/v1/inbox/<str:task_id>/start", api.Start.as_view()),
     path("api/v1/inbox/<str:task_id>/progress", api.Progress.as_view()),
     path("api/v1/inbox/<str:task_id>/complete", api.Complete.as_view()),

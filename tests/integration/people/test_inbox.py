@@ -104,6 +104,16 @@ def test_a_person_takes_as_many_tasks_as_there_are_places_and_counts_as_present_
     assert row("n2").head_agent_subject_id in ("ann", "ada")
 
 
+def test_the_inbox_shows_of_a_task_what_its_parts_come_to(ann):
+    submit("t1")
+    run()
+    make_task("s1", kind="sub_task", parent_key="acme/t1", status="rejected")
+    make_task("s2", kind="sub_task", parent_key="acme/t1")
+    (shown,) = ann.get("/api/v1/inbox").json()["to_do"]
+    assert (shown["sub_tasks"]["by_status"], shown["progress"]) == ({"queued": 1, "rejected": 1}, 50.0)
+    assert "2: 1 queued, 1 rejected" in signed_in().get("/inbox/tasks/t1").text
+
+
 def test_what_is_declined_goes_to_somebody_else_and_what_fails_ends(ann):
     make_agent("acme", "ben", subject_type="human")
     ben = Caller(make_key("acme", "submitter", "ben"))
@@ -207,6 +217,7 @@ def test_a_key_without_a_subject_has_no_inbox_and_another_orgs_person_finds_noth
     assert Caller(make_key("acme", "operator")).get("/api/v1/inbox").json()["code"] == "nobodys_inbox"
     stranger = Caller(make_key("other", "org_admin", "ann"))
     assert stranger.get("/api/v1/inbox").json()["to_do"] == []
+    assert (ann.get("/api/v1/inbox/t1").status_code, stranger.get("/api/v1/inbox/t1").status_code) == (200, 404)
     for act in ("start", "complete", "decline"):
         foreign, missing = say(stranger, act), say(stranger, act, "none")
         assert (foreign.status_code, {**foreign.json(), "request_id": ""}) == (404, {**missing.json(), "request_id": ""})
@@ -362,6 +373,9 @@ def test_a_session_opens_the_api_of_the_inbox_and_no_other(ann):
     browser = signed_in(enforce_csrf_checks=True)
     assert [task["task_id"] for task in browser.get("/api/v1/inbox").json()["to_do"]] == ["t1"]
     assert browser.get("/api/v1/tasks").status_code == 401
+    assert browser.get("/api/v1/inbox/t1").json()["entry"]["task_job_submission_data"] == {"wish": "yes"}
+    submit("t2", "ask")
+    assert browser.get("/api/v1/inbox/t2").status_code == 404  # put to operators
     browser.get("/inbox/")
     token = browser.cookies["csrftoken"].value
     answer = browser.post("/api/v1/inbox/t1/start", "{}", "application/json", headers={"X-CSRFToken": token})

@@ -337,6 +337,10 @@ def test_what_is_sent_back_is_done_again_with_the_notes(house, nats):
     task = read_task(orjson.loads(message.data), org_id="acme", task_id="t1")
     assert [note["review_data"]["reason"] for note in task.reviews] == ["of which year?"]
     report("completed", result={"n": 8})
+    assert post(key_of("vera"), "verify", verdict="send_back", reason="and of which month?") == 200
+    assert [note["review_data"]["attempt"] for note in row().people["reviews"]] == [1, 2]
+    run()
+    report("completed", result={"n": 9})
     assert post(key_of("vera"), "verify", verdict="accept") == 200
 
 
