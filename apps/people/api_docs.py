@@ -38,7 +38,7 @@ ONE: dict[str, Any] = {
     "tags": TAGS,
     "operation_id": "get_inbox_task",
     "summary": "A task of the inbox, with all that came with it",
-    "responses": {(200, "application/json"): _ok(TASK, "the task"), **_errors(404)},
+    "responses": {(200, "application/json"): answered(TASK, "the task"), **refused(404)},
 }
 
 
