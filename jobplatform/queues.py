@@ -63,6 +63,7 @@ class Work:
     TEND_JOBS = "upkeep.tend_jobs"
     RETENTION = "upkeep.retention"
     SWEEP_JOB_FILES = "upkeep.sweep_job_files"
+    PURGE = "backtests.purge"
 
 
 QUEUES = (
@@ -76,7 +77,7 @@ QUEUES = (
         workers=2,
         meaning="what comes next in sessions, and chunks of their items: a worker that dies of one is replaced, its lease lapses",
     ),
-    Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="recorded decisions, asked again of another version of a script"),
+    Queue(name=QueueName.BACKTESTS, pool="solo", workers=1, meaning="what takes long: backtests, purges of organizations"),
     Queue(name=QueueName.QUICK_JOBS, jobs="quick", pool="prefork", workers=1, meaning="jobs that people wait for, on quick queues"),
     Queue(name=QueueName.LONG_JOBS, jobs="long", pool="prefork", workers=1, meaning="jobs that take long, on the other queues"),
 )

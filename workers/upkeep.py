@@ -12,6 +12,7 @@ from apps.dsl import backtest
 from apps.jobs import upkeep as jobs_upkeep
 from apps.messaging import credentials
 from apps.orgs import keys
+from apps.retention import purge
 from apps.retention.keeper import NO_ORG, Keeper
 from apps.tasks import attempts, reassign
 from apps.tasks.loader import TaskLoader
@@ -115,8 +116,10 @@ def bulk_actions(**_newer: object) -> None:
 
 @shared_task(name=Work.RESUME_BACKTESTS, ignore_result=True)
 def resume_backtests(**_newer: object) -> None:
-    """A hint may have been lost, or a worker have died in the middle of one."""
+    """A hint may have been lost, or a worker have died in the middle of one. The same of purges."""
     backtest.resume(now=clock.now())
+    for org_id in purge.waiting(now=clock.now()):
+        background.send(Work.PURGE, org_id=org_id)
 
 
 @shared_task(name=Work.RETENTION, ignore_result=True)

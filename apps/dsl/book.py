@@ -59,21 +59,22 @@ class ScriptBook:
     def _look_up(self, pairs: list[tuple[str, str]], now: float) -> dict[tuple[str, str], Script | None]:
         orgs, names = {org_id for org_id, _ in pairs} | {BUILT_IN}, {script_id for _, script_id in pairs}
         active = PolicyScript.objects.filter(org_id__in=orgs, script_id__in=names, status=PolicyScript.Status.ACTIVE)
-        rows = {(org_id, script_id): pk for org_id, script_id, pk in active.values_list("org_id", "script_id", "id")}
+        rows = {(org_id, script_id): known for org_id, script_id, *known in active.values_list("org_id", "script_id", "id", "sha256")}
         chosen = {pair: rows.get(pair) or rows.get((BUILT_IN, pair[1])) for pair in pairs}
-        scripts = self._load({pk for pk in chosen.values() if pk})
-        fresh = {pair: scripts.get(pk) for pair, pk in chosen.items()}
+        scripts = self._load({tuple(known) for known in chosen.values() if known})
+        fresh = {pair: scripts.get(known and known[0]) for pair, known in chosen.items()}
         with self._lock:
             if len(self._active) + len(fresh) > ENTRIES:
                 self._active = {}
             self._active.update({pair: (now, script) for pair, script in fresh.items()})
         return fresh
 
-    def _load(self, keys: set[str]) -> dict[str | None, Script]:
-        """Texts by primary key. A version never changes, so one that was read once need not be read again."""
+    def _load(self, wanted: set[tuple[str, str]]) -> dict[str | None, Script]:
+        """Texts by primary key, of (key, hash). A version never changes, so one that was read once need not be read again; an org
+        that was purged and made anew counts its versions from one, hence the hash."""
         kept = self._scripts
-        scripts = {pk: kept[pk] for pk in keys if pk in kept}
-        unread = keys - scripts.keys()
+        scripts = {pk: kept[pk] for pk, sha256 in wanted if pk in kept and kept[pk].sha256 == sha256}
+        unread = {pk for pk, _ in wanted} - scripts.keys()
         missing = {row.id: script_of(row) for row in PolicyScript.objects.filter(id__in=unread)} if unread else {}
         with self._lock:
             if sum(len(script.source) for script in self._scripts.values()) > SOURCE_CHARACTERS:

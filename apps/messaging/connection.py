@@ -106,6 +106,12 @@ class Wire:
         """Take deliveries out of the stream: cancelled, or given to another agent. Raises WireDown."""
         self._wait_for(streams.delete_messages(self._link, subjects.DELIVERIES, sequences), 4 * CALL_SECONDS)
 
+    def forget_org(self, org_id: str) -> None:
+        """Its messages and its agents' consumers. Raises WireDown."""
+        self.wait_up(CALL_SECONDS)  # a command at its terminal has made the connection just now
+        self._wait_for(streams.forget_org(self._link, org_id), 12 * CALL_SECONDS)
+        self._agents_seen.clear()
+
     def deliveries_of(self, token: str) -> Standing:
         """How far this agent is with its deliveries. Raises WireDown."""
         return self._wait_for(streams.standing(self._link, subjects.DELIVERIES, token), 4 * CALL_SECONDS)

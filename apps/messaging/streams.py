@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +154,49 @@ async def delete_messages(link: Link, stream: str, sequences: Iterable[int]) -> 
                     log.warning("nats.delete_refused", extra={"error": str(outcome), "code": outcome.code})
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+
+async def forget_org(link: Link, org_id: str) -> None:
+    """Every message about an org's tasks or to its agents, and its agents' consumers. Twice is harmless."""
+    tokens = {token for token in await _tokens(link) if _org_of(token) == org_id}
+    reports = [f"tasks.{subjects.encode(org_id)}.>", *(f"tasks.*.*.events.{token}" for token in tokens)]
+    purges = [(subjects.REPORTS, subject) for subject in reports]
+    purges += [(subjects.DELIVERIES, subjects.deliveries(token)) for token in tokens]
+    for stream, subject in purges:
+        await _unless_missing(call(link, f"STREAM.PURGE.{stream}", {"filter": subject}))
+    for token in tokens:
+        await _unless_missing(call(link, f"CONSUMER.DELETE.{subjects.DELIVERIES}.{token}", {}))
+
+
+async def _tokens(link: Link) -> set[str]:
+    """Of the agents that have a consumer or a message."""
+    names: list[str] = []
+    while some := (await _unless_missing(call(link, f"CONSUMER.NAMES.{subjects.DELIVERIES}", {"offset": len(names)}))).get("consumers"):
+        names += some
+    stored: list[str] = []
+    asked = {"subjects_filter": subjects.ALL_DELIVERIES}
+    while info := await _unless_missing(call(link, f"STREAM.INFO.{subjects.DELIVERIES}", {**asked, "offset": len(stored)})):
+        if not (some := info["state"].get("subjects")):
+            break
+        stored += some
+    return {*names, *map(subjects.parse_agent, stored)}
+
+
+def _org_of(token: str) -> str:
+    """"" of a consumer that is not ours."""
+    try:
+        return subjects.agent_of(token)[0]
+    except ValueError:
+        return ""
+
+
+async def _unless_missing(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await work
+    except JetStreamRefused as error:
+        if error.code not in (_CONSUMER_NOT_FOUND, _STREAM_NOT_FOUND):
+            raise
+        return {}
 
 
 async def _ensure_stream(link: Link, name: str, subject: str, life_seconds: int) -> None:

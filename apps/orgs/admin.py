@@ -26,7 +26,7 @@ from apps.orgs.admin_filters import OrgFilter
 from apps.orgs.audit import record
 from apps.orgs.config_keys import TABLE, Key, WrongValue, check
 from apps.orgs.config_store import OrgConfigProvider
-from apps.orgs.models import ApiKey, Change, Org, OrgConfigParameter
+from apps.orgs.models import ApiKey, Change, Org, OrgConfigParameter, Purge
 
 
 def _as_text(value: Any) -> str:
@@ -111,7 +111,11 @@ class OrgAdmin(admin.ModelAdmin):
         return self.readonly_fields if obj is None else ("org_id", *self.readonly_fields)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # its tasks and their history stay; an org that is over is made inactive
+        return False  # an org that is over is made inactive; then it may be purged, which is more than a row (apps.retention)
+
+    def has_change_permission(self, request: HttpRequest, obj: Org | None = None) -> bool:
+        being_purged = obj is not None and Purge.objects.filter(pk=obj.pk).exists()
+        return not being_purged and super().has_change_permission(request, obj)
 
     @admin.display(description="keys not revoked", ordering="keys_open_count")
     def keys_open(self, org: Org) -> int:

@@ -23,7 +23,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Invalid, Missing, Problem, Unauthenticated
 from apps.messaging import credentials, subjects
 from apps.orgs.audit import record
-from apps.orgs.models import ApiKey, Change, Org
+from apps.orgs.models import ApiKey, Change, Org, ShutKey
 
 log = logging.getLogger(__name__)
 
@@ -255,10 +255,12 @@ def _tell_nats(rows: Sequence[ApiKey], now: datetime) -> bool:
 
 
 def revoked_on_nats() -> set[str]:
-    """The NATS keys that must open nothing: of revoked API keys, and of inactive organizations. What a NATS server must know,
-    also one that lost its disk."""
+    """The NATS keys that must open nothing: of revoked API keys, of inactive organizations, and of those that were purged. What a
+    NATS server must know, also one that lost its disk."""
     shut = Q(revoked_at__isnull=False) | Q(org__is_active=False)
-    return set(ApiKey.objects.filter(shut).exclude(nats_public_key="").values_list("nats_public_key", flat=True))
+    found = set(ApiKey.objects.filter(shut).exclude(nats_public_key="").values_list("nats_public_key", flat=True))
+    lasting = Q(expires_at=None) | Q(expires_at__gt=clock.now())
+    return found | set(ShutKey.objects.filter(lasting).values_list("nats_public_key", flat=True))
 
 
 def org_switched(org_id: str, *, now: datetime) -> bool:

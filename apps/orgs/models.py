@@ -84,6 +84,31 @@ class OrgConfigParameter(models.Model):
         return f"{self.org_id} {self.key}={self.value!r}"
 
 
+class Purge(models.Model):
+    """An organization that is being removed with everything of it (`apps.retention.purge`): the intent, and how far it is."""
+
+    org_id = models.CharField("org", primary_key=True, max_length=64)
+    by = models.CharField(max_length=255)
+    at = models.DateTimeField()
+    touched_at = models.DateTimeField(help_text="last sign of life of whoever does it")
+    table = models.CharField(max_length=100, blank=True, default="", help_text="where the last slice ended")
+    found = models.IntegerField(default=0, help_text="rows found in this round; the last round finds none")
+    rows = models.JSONField(default=dict, help_text="removed so far, by table")
+
+    def __str__(self) -> str:
+        return self.org_id
+
+
+class ShutKey(models.Model):
+    """The NATS key of an agent of a purged organization. Its JWT is out there and signed: NATS must go on refusing it."""
+
+    nats_public_key = models.CharField(primary_key=True, max_length=64)
+    expires_at = models.DateTimeField(null=True, help_text="the JWT is worth nothing from then on")
+
+    def __str__(self) -> str:
+        return self.nats_public_key
+
+
 class _AppendOnly(models.QuerySet["Change"]):
     def update(self, **_fields: Any) -> int:
         raise TypeError("the audit trail is append-only")
@@ -93,7 +118,8 @@ class _AppendOnly(models.QuerySet["Change"]):
 
 
 class Change(models.Model):
-    """The audit trail: who changed what, from what to what, when. Append-only; outlives the org. Secrets are masked."""
+    """The audit trail: who changed what, from what to what, when. Append-only; goes with the org when that is purged, which is a
+    line of the platform's own (org ""). Secrets are masked."""
 
     class Kind(models.TextChoices):
         CONFIG = "config", "Configuration"

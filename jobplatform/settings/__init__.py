@@ -92,6 +92,7 @@ INSTALLED_APPS = [
     "apps.webhooks",
     "apps.workflows",
     "apps.jobs",
+    "apps.retention",
     "jobplatform.apps.PlatformConfig",
 ]
 MIDDLEWARE = [

@@ -13,6 +13,7 @@ from apps.retention.keeper import Keeper
 
 class Command(BaseCommand):
     help = "Remove what has been kept for long enough, as upkeep does every hour, and say what it was: rows by kind and table."
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="count, and remove nothing")
