@@ -45,9 +45,8 @@ class Command(BaseCommand):
             raise CommandError(f"{'. '.join(one.message for one in error.problems)}.{further}") from None
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used ({error}). `python manage.py setup` brings it up to date.") from None
-        if url := env.text("PUBLIC_URL") or env.running_stack().get("urls", {}).get("web"):
-            made = {"JOBPLATFORM_URL": url, **made}
-        for name, value in made.items():
+        url = env.text("PUBLIC_URL") or env.running_stack().get("urls", {}).get("web")
+        for name, value in {**({"JOBPLATFORM_URL": url} if url else {}), **made}.items():
             self.stdout.write(f"export {name}={shlex.quote(value)}")
         self.stderr.write(f"{org_id} is made. The keys are not shown again: {', '.join(made)}.")
 
