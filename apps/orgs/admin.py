@@ -175,7 +175,9 @@ class KeyForm(forms.ModelForm):
         if not self.instance._state.adding:
             return data
         try:
-            keys.check(role=data.get("role", ""), subject_id=data.get("subject_id", ""), expires_at=data.get("expires_at"), now=clock.now())
+            keys.check(
+                role=data.get("role", ""), subject_id=data.get("subject_id", ""), expires_at=data.get("expires_at"), now=clock.now()
+            )
         except Invalid as invalid:
             for problem in invalid.problems:
                 if problem.field in self.fields and problem.field not in self.errors:

@@ -97,7 +97,9 @@ class ConfigTable(APIView):
 class ConfigDefault(APIView):
     permission_classes = [RequireRole("org_admin")]
 
-    @extend_schema(tags=TAG, summary="Back to the default", parameters=[IF_MATCH], responses={204: None, **problems(404, 409, 422, 503)})
+    @extend_schema(
+        tags=TAG, summary="Back to the default", parameters=[IF_MATCH], responses={204: None, **problems(404, 409, 422, 503)}
+    )
     def delete(self, request: Request, key: str) -> HttpResponse:
         find(key)
         if_version = _if_match(request)

@@ -205,167 +205,141 @@ class OrgConfig:
     version: int = 0
 
     approval_dsl_id: str | None = _key(
-        OrNull(rule=SCRIPT), "approval/default", "script that approves tasks; null: every task waits for a person"
-    )
+        OrNull(rule=SCRIPT), "approval/default", "script that approves tasks; null: every task waits for a person")
     priority_assigner_dsl_id: str | None = _key(
-        OrNull(rule=SCRIPT), None, "script that gives tasks their priority; null: the submitter's own, first come first served"
-    )
-    auction_input_dsl_id: str | None = _key(OrNull(rule=SCRIPT), None, "script that sets the terms of auctions")
-    plan_retrieve_dsl_id: str | None = _key(OrNull(rule=SCRIPT), None, "script that picks the head agent from the candidates")
-    agent_resolution_strategy: str = _key(Choice(options=STRATEGIES), "least_loaded", "how the head agent of a task is chosen")
+        OrNull(rule=SCRIPT), None, "script that gives tasks their priority; null: the submitter's own, first come first served")
+    auction_input_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), None, "script that sets the terms of auctions")
+    plan_retrieve_dsl_id: str | None = _key(
+        OrNull(rule=SCRIPT), None, "script that picks the head agent from the candidates")
+    agent_resolution_strategy: str = _key(
+        Choice(options=STRATEGIES), "least_loaded", "how the head agent of a task is chosen")
     agent_resolution_fallbacks: tuple[str, ...] = _key(
-        ListOf(each=Choice(options=STRATEGIES)), (), "strategies to try, in order, when the first finds nobody"
-    )
+        ListOf(each=Choice(options=STRATEGIES)), (), "strategies to try, in order, when the first finds nobody")
     static_head_agent_subject_id: str | None = _key(
-        OrNull(rule=SUBJECT), None, "the head agent of strategy static; must be in the candidate pool"
-    )
+        OrNull(rule=SUBJECT), None, "the head agent of strategy static; must be in the candidate pool")
     auction_service_url: str | None = _key(
-        OrNull(rule=Url()), None, "auctions are held by this service instead of by calling the agents; null: by calling them"
-    )
-    auction_service_timeout_ms: int = _key(Number(least=50, most=10_000, whole=True), 2000, "milliseconds the auction service may take")
-    candidate_role_type: str = _key(WORD, "SCOUTING", "subjects holding a role of this type are candidates for head agent")
+        OrNull(rule=Url()), None, "auctions are held by this service instead of by calling the agents; null: by calling them")
+    auction_service_timeout_ms: int = _key(
+        Number(least=50, most=10_000, whole=True), 2000, "milliseconds the auction service may take")
+    candidate_role_type: str = _key(
+        WORD, "SCOUTING", "subjects holding a role of this type are candidates for head agent")
     role_group_url: str | None = _key(
-        OrNull(rule=Url()), None, "role service that says which roles there are; null: the platform's own tables"
-    )
-    subject_roles_url: str | None = _key(OrNull(rule=Url()), None, "role service that says who holds them; null: the platform's own tables")
+        OrNull(rule=Url()), None, "role service that says which roles there are; null: the platform's own tables")
+    subject_roles_url: str | None = _key(
+        OrNull(rule=Url()), None, "role service that says who holds them; null: the platform's own tables")
     role_service_token: str | None = _key(
-        OrNull(rule=Text(pattern=r"[\x21-\x7e]+", most=500, type="bearer token")), None, "sent to role services", secret=True
-    )
+        OrNull(rule=Text(pattern=r"[\x21-\x7e]+", most=500, type="bearer token")), None, "sent to role services", secret=True)
     role_service_timeout_ms: int = _key(
-        Number(least=10, most=10_000, whole=True), 2000, "milliseconds role services may take, all questions of a batch together"
-    )
-    role_service_cache_s: float = _key(Number(least=0, most=3600), 30, "seconds an answer of a role service is used again")
+        Number(least=10, most=10_000, whole=True), 2000, "milliseconds role services may take, all questions of a batch together")
+    role_service_cache_s: float = _key(
+        Number(least=0, most=3600), 30, "seconds an answer of a role service is used again")
     role_service_stale_s: float = _key(
-        Number(least=0, most=DAY), 300, "seconds its last answer is still used while it fails; after that tasks wait"
-    )
+        Number(least=0, most=DAY), 300, "seconds its last answer is still used while it fails; after that tasks wait")
     assignment_deadline_s: float = _key(
-        Number(least=0, most=30 * DAY), 0, "seconds a task may wait for an agent before it fails; 0: it fails at once"
-    )
-    lease_seconds: float = _key(Number(least=1, most=3600), 20, "seconds an agent may be silent before it loses a task")
-    max_attempts: int = _key(Number(least=1, most=100, whole=True), 5, "how often a task is given to an agent before it fails")
+        Number(least=0, most=30 * DAY), 0, "seconds a task may wait for an agent before it fails; 0: it fails at once")
+    lease_seconds: float = _key(
+        Number(least=1, most=3600), 20, "seconds an agent may be silent before it loses a task")
+    max_attempts: int = _key(
+        Number(least=1, most=100, whole=True), 5, "how often a task is given to an agent before it fails")
     retry_backoff_s: float = _key(
-        Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one, up to 300"
-    )
-    dsl_timeout_ms: int = _key(Number(least=10, most=5000, whole=True), 200, "milliseconds a policy script may take")
+        Number(least=0, most=3600), 2, "seconds before the second attempt; doubles with each further one, up to 300")
+    dsl_timeout_ms: int = _key(
+        Number(least=10, most=5000, whole=True), 200, "milliseconds a policy script may take")
     dsl_execution: str = _key(
-        Choice(options=("local", "remote")), "local", "where scripts run; those called remote:<name> always run at dsl_remote_url"
-    )
-    dsl_remote_url: str | None = _key(OrNull(rule=Url()), None, "service that answers remote policies")
-    dsl_remote_secret: str | None = _key(OrNull(rule=SECRET), None, "signs what is sent to dsl_remote_url", secret=True)
-    dsl_remote_signed_answers: bool = _key(Flag(), False, "believe the service only when it signs its answers with dsl_remote_secret")
-    dsl_remote_timeout_ms: int = _key(Number(least=50, most=10_000, whole=True), 2000, "milliseconds a remote policy may take")
+        Choice(options=("local", "remote")), "local", "where scripts run; those called remote:<name> always run at dsl_remote_url")
+    dsl_remote_url: str | None = _key(
+        OrNull(rule=Url()), None, "service that answers remote policies")
+    dsl_remote_secret: str | None = _key(
+        OrNull(rule=SECRET), None, "signs what is sent to dsl_remote_url", secret=True)
+    dsl_remote_signed_answers: bool = _key(
+        Flag(), False, "believe the service only when it signs its answers with dsl_remote_secret")
+    dsl_remote_timeout_ms: int = _key(
+        Number(least=50, most=10_000, whole=True), 2000, "milliseconds a remote policy may take")
     approval_on_error: str = _key(
-        Choice(options=("hold", "reject")), "hold", "a task whose approval policy fails waits for a person, or is rejected"
-    )
+        Choice(options=("hold", "reject")), "hold", "a task whose approval policy fails waits for a person, or is rejected")
     priority_on_error: int | None = _key(
-        OrNull(rule=Number(least=-1000, most=1000, whole=True)), None, "priority when its policy fails; null: the submitter's own"
-    )
+        OrNull(rule=Number(least=-1000, most=1000, whole=True)), None, "priority when its policy fails; null: the submitter's own")
     auction_input_on_error: str = _key(
-        Choice(options=("fallback", "fail")), "fallback", "when the script of auctions fails: the next strategy, or no agent"
-    )
+        Choice(options=("fallback", "fail")), "fallback", "when the script of auctions fails: the next strategy, or no agent")
     plan_retrieve_on_error: str = _key(
-        Choice(options=("fallback", "fail")), "fallback", "when the script that picks the agent fails: the next strategy, or no agent"
-    )
+        Choice(options=("fallback", "fail")), "fallback", "when the script that picks the agent fails: the next strategy, or no agent")
     policy_activation_needs_other_person: bool = _key(
-        Flag(), False, "a version of a policy script is activated by somebody else than who wrote it"
-    )
+        Flag(), False, "a version of a policy script is activated by somebody else than who wrote it")
     agent_delivery: str = _key(
-        Choice(options=("jetstream", "plain")), "jetstream", "plain: the plain NATS subject of existing agents, at most once"
-    )
+        Choice(options=("jetstream", "plain")), "jetstream", "plain: the plain NATS subject of existing agents, at most once")
     default_agent_slots: int = _key(
-        Number(least=1, most=10_000, whole=True), 8, "tasks at a time assumed of an agent that has not announced itself"
-    )
-    agent_prefetch: float = _key(Number(least=0, most=10), 1, "deliveries sent ahead to an agent, per slot")
+        Number(least=1, most=10_000, whole=True), 8, "tasks at a time assumed of an agent that has not announced itself")
+    agent_prefetch: float = _key(
+        Number(least=0, most=10), 1, "deliveries sent ahead to an agent, per slot")
     breaker_failures: int = _key(
-        Number(least=0, most=1000, whole=True), 5, "failures in a row that close an agent off for a while; 0: never"
-    )
+        Number(least=0, most=1000, whole=True), 5, "failures in a row that close an agent off for a while; 0: never")
     breaker_cooling_s: float = _key(
-        Number(least=1, most=DAY), 30, "seconds the first time; doubles each time its probe fails, up to breaker_cooling_max_s"
-    )
+        Number(least=1, most=DAY), 30, "seconds the first time; doubles each time its probe fails, up to breaker_cooling_max_s")
     breaker_cooling_max_s: float = _key(
-        Number(least=1, most=DAY), 600, "seconds an agent is closed off at most before it is given a task to try"
-    )
+        Number(least=1, most=DAY), 600, "seconds an agent is closed off at most before it is given a task to try")
     quarantine_after_crashes: int = _key(
-        Number(least=0, most=100, whole=True), 3, "agents a task may crash before it fails as poison; 0: any number"
-    )
+        Number(least=0, most=100, whole=True), 3, "agents a task may crash before it fails as poison; 0: any number")
     reputation_half_life_s: float = _key(
-        Number(least=60, most=365 * DAY), 7 * DAY, "seconds after which an attempt counts half in its agent's reputation"
-    )
+        Number(least=60, most=365 * DAY), 7 * DAY, "seconds after which an attempt counts half in its agent's reputation")
     reputation_prior_successes: float = _key(
-        Number(least=0.01, most=1000), 1, "successes a new agent is credited with, before any evidence"
-    )
-    reputation_prior_failures: float = _key(Number(least=0.01, most=1000), 1, "failures a new agent is charged with, before any evidence")
-    verification_required: bool = _key(Flag(), False, "hold results until the verifier of the task decides")
+        Number(least=0.01, most=1000), 1, "successes a new agent is credited with, before any evidence")
+    reputation_prior_failures: float = _key(
+        Number(least=0.01, most=1000), 1, "failures a new agent is charged with, before any evidence")
+    verification_required: bool = _key(
+        Flag(), False, "hold results until the verifier of the task decides")
     rate_limit_per_minute: float | None = _key(
-        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute from the whole org, else 429; null: no limit"
-    )
+        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute from the whole org, else 429; null: no limit")
     rate_limit_burst: int | None = _key(
-        OrNull(rule=Number(least=1, most=10_000_000, whole=True)), None, "so many of the org's new tasks at once; null: a minute's worth"
-    )
+        OrNull(rule=Number(least=1, most=10_000_000, whole=True)), None, "so many of the org's new tasks at once; null: a minute's worth")
     key_rate_limit_per_minute: float | None = _key(
-        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute with a key without its own limit; null: no limit"
-    )
+        OrNull(rule=Number(least=0.01, most=10_000_000)), None, "new tasks a minute with a key without its own limit; null: no limit")
     max_open_tasks: int | None = _key(
-        OrNull(rule=Number(least=0, most=100_000_000, whole=True)), None, "tasks that may be open at once, else 429; null: no limit"
-    )
+        OrNull(rule=Number(least=0, most=100_000_000, whole=True)), None, "tasks that may be open at once, else 429; null: no limit")
     sub_tasks_when_parent_ends: str = _key(
-        Choice(options=("cancel", "keep")), "cancel", "what becomes of the open sub-tasks of a task that ends"
-    )
+        Choice(options=("cancel", "keep")), "cancel", "what becomes of the open sub-tasks of a task that ends")
     approval_approver_role_type: str | None = _key(
-        OrNull(rule=WORD), None, "holders of a role of this type may approve when the policy names nobody; null: operators"
-    )
+        OrNull(rule=WORD), None, "holders of a role of this type may approve when the policy names nobody; null: operators")
     approval_expiry_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task waits for a person before it expires; null: no limit"
-    )
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task waits for a person before it expires; null: no limit")
     approval_escalation_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until more people may decide; null: never"
-    )
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until more people may decide; null: never")
     escalation_role_type: str | None = _key(
-        OrNull(rule=WORD), None, "whom an undecided question goes to when it escalates; null: operators"
-    )
-    four_eyes: bool = _key(Flag(), False, "whoever submitted a task may not approve it, whoever did it may not verify it")
+        OrNull(rule=WORD), None, "whom an undecided question goes to when it escalates; null: operators")
+    four_eyes: bool = _key(
+        Flag(), False, "whoever submitted a task may not approve it, whoever did it may not verify it")
     verification_expiry_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a result waits for its verifier before it expires; null: never"
-    )
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a result waits for its verifier before it expires; null: never")
     verification_escalation_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until others may verify; null: never"
-    )
-    human_slots: int = _key(Number(least=1, most=10_000, whole=True), 5, "tasks at a time for a person")
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds until others may verify; null: never")
+    human_slots: int = _key(
+        Number(least=1, most=10_000, whole=True), 5, "tasks at a time for a person")
     human_lease_s: float | None = _key(
-        OrNull(rule=Number(least=60, most=365 * DAY)), None, "seconds a person may be silent before a task goes to another; null: no limit"
-    )
+        OrNull(rule=Number(least=60, most=365 * DAY)), None, "seconds a person may be silent before a task goes to another; null: no limit")
     task_timeline_default_s: float | None = _key(
-        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit"
-    )
+        OrNull(rule=Number(least=1, most=365 * DAY)), None, "seconds a task without its own deadline may take; null: no limit")
     task_retention_days: int = _key(
-        Number(least=0, most=36_500, whole=True), 365, "days that ended tasks and sessions are kept with all of theirs; 0: for ever"
-    )
+        Number(least=0, most=36_500, whole=True), 365, "days that ended tasks and sessions are kept with all of theirs; 0: for ever")
     decision_retention_days: int = _key(
-        Number(least=0, most=36_500, whole=True), 90, "days that runs of policies, auctions and bids are kept; 0: as the task is"
-    )
+        Number(least=0, most=36_500, whole=True), 90, "days that runs of policies, auctions and bids are kept; 0: as the task is")
     webhook_retention_days: int = _key(
-        Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept, at most as long as tasks are"
-    )
+        Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept, at most as long as tasks are")
     outbound_allow: tuple[str, ...] = _key(
-        ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them"
-    )
+        ListOf(each=OpenHost()), (), "hosts off the public internet that this org calls; the operator opens them")
     fair_share_weight: float = _key(
-        Number(least=0.01, most=1000), 1, "the org's share of dispatching beside other orgs that have tasks waiting"
-    )
+        Number(least=0.01, most=1000), 1, "the org's share of dispatching beside other orgs that have tasks waiting")
     max_inflight: int | None = _key(
-        OrNull(rule=Number(least=1, most=1_000_000, whole=True)), None, "tasks with agents at a time; null: no limit"
-    )
+        OrNull(rule=Number(least=1, most=1_000_000, whole=True)), None, "tasks with agents at a time; null: no limit")
     aging_points_per_minute: float = _key(
-        Number(least=0, most=1000), 0, "points of priority that a task gains for each minute it waits; 0: none"
-    )
+        Number(least=0, most=1000), 0, "points of priority that a task gains for each minute it waits; 0: none")
     concurrency_key: str | None = _key(
-        OrNull(rule=FACT_PATH), None, "the fact of a task, by its dotted path, that it shares a concurrency limit by; null: none"
-    )
-    concurrency_limit: int = _key(Number(least=1, most=10_000, whole=True), 1, "tasks of one concurrency key with agents at a time")
+        OrNull(rule=FACT_PATH), None, "the fact of a task, by its dotted path, that it shares a concurrency limit by; null: none")
+    concurrency_limit: int = _key(
+        Number(least=1, most=10_000, whole=True), 1, "tasks of one concurrency key with agents at a time")
     concurrency_mode: str = _key(
-        Choice(options=CONCURRENCY_MODES), "queue", "one more than the limit: waits, is cancelled, or has the oldest cancelled"
-    )
-    queue_paused: str | None = _key(OrNull(rule=SENTENCE), None, "why nothing is given to agents for now; null: it is not paused")
+        Choice(options=CONCURRENCY_MODES), "queue", "one more than the limit: waits, is cancelled, or has the oldest cancelled")
+    queue_paused: str | None = _key(
+        OrNull(rule=SENTENCE), None, "why nothing is given to agents for now; null: it is not paused")
     paused_job_spaces: tuple[str, ...] = _key(
         ListOf(each=SPACE, most=100), (), "job spaces of which nothing is given to agents for now")  # fmt: skip
 

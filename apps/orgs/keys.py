@@ -106,13 +106,8 @@ class KeyRing:
             return None
         known = _Known(
             principal=Principal(
-                org_id=row.org_id,
-                role=row.role,
-                subject_id=row.subject_id,
-                key_id=row.key_id,
-                name=row.name,
-                rate_limit_per_minute=row.rate_limit_per_minute,
-                rate_limit_burst=row.rate_limit_burst,
+                org_id=row.org_id, role=row.role, subject_id=row.subject_id, key_id=row.key_id, name=row.name,
+                rate_limit_per_minute=row.rate_limit_per_minute, rate_limit_burst=row.rate_limit_burst,
             ),
             secret_hash=row.secret_hash,
             opens=row.revoked_at is None and row.org.is_active,
@@ -141,16 +136,8 @@ def hash_of(secret: str) -> str:
 
 
 def create(
-    *,
-    org: Org,
-    role: str,
-    subject_id: str = "",
-    name: str = "",
-    expires_at: datetime | None = None,
-    rate_limit_per_minute: float | None = None,
-    rate_limit_burst: int | None = None,
-    by: str,
-    now: datetime,
+    *, org: Org, role: str, subject_id: str = "", name: str = "", expires_at: datetime | None = None,
+    rate_limit_per_minute: float | None = None, rate_limit_burst: int | None = None, by: str, now: datetime,
 ) -> NewKey:
     """A new key of `org`; an agent's opens NATS too. Raises Invalid."""
     check(role=role, subject_id=subject_id, expires_at=expires_at, now=now)
@@ -202,7 +189,9 @@ class Revocation:
     """False: an agent's key, and NATS is away; upkeep tells it later (`credentials.revoke(revoked_on_nats())`)."""
 
 
-def change(key_id: str, *, name: str, rate_limit_per_minute: float | None, rate_limit_burst: int | None, by: str, now: datetime) -> None:
+def change(
+    key_id: str, *, name: str, rate_limit_per_minute: float | None, rate_limit_burst: int | None, by: str, now: datetime
+) -> None:
     """Another name or other limits; in force within CACHE_SECONDS everywhere. Raises NoSuchKey."""
     new = {"name": name, "rate_limit_per_minute": rate_limit_per_minute, "rate_limit_burst": rate_limit_burst}
     with transaction.atomic(using=router.db_for_write(ApiKey)):
