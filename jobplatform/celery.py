@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from celery.app.amqp import AMQP
 from celery.signals import beat_init, setup_logging, task_prerun, worker_ready, worker_shutdown
-from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from jobplatform import env
+from jobplatform.broker import Broker
 from jobplatform.queues import (
     CATCH_UP_EVIDENCE_SECONDS,
     JOB_QUEUES,
@@ -33,19 +32,6 @@ from jobplatform.queues import (
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")
 # Workers would load every page and answer of the web server to check them, and then not say what they found.
 env.set_default("CELERY_SKIP_CHECKS", "1")
-
-
-class Reconnecting(Connection):
-    """Workers and beat look for a broker that is away every other second; Celery's own pauses grow to half a minute."""
-
-    def ensure_connection(self, errback=None, max_retries=None, **how):
-        pauses = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
-        return super().ensure_connection(errback, max_retries, **{**pauses, **how})
-
-
-class Broker(AMQP):
-    Connection = Reconnecting
-
 
 app = Celery("jobplatform", amqp=Broker)
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -73,8 +59,6 @@ app.conf.update(
     worker_soft_shutdown_timeout=10.0,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # `max_retries`: a hint is sent now or not at all; waiting for a broker would hold up whoever wrote the truth.
-    broker_transport_options={"visibility_timeout": 600, "socket_keepalive": True, "health_check_interval": 10, "max_retries": 0},
     worker_hijack_root_logger=False,
     timezone="UTC",
     beat_schedule={

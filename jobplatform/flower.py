@@ -15,7 +15,7 @@ from celery.bin.base import CLIContext
 from django.conf import settings
 from flower.command import flower
 
-from jobplatform.celery import Broker
+from jobplatform.broker import Broker
 from jobplatform.celery import app as platform
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobplatform.settings")

@@ -165,6 +165,9 @@ REPAIRS = Counter(
     name="jobplatform_repairs_total", unit="repairs", meaning="what upkeep found missing or over and mended",
     labels=(("what", "queued, leases, holds, told, closed (loader); expired, lapsed, undecided, escalated (sweeper); "
              "webhooks (missed deliveries)"),))
+MESSAGES_REFUSED = Counter(
+    name="jobplatform_messages_refused_total", unit="messages", meaning="what came from the broker and was no message of ours: dropped",
+    labels=(("reason", "envelope, content_type, headers, unknown_task, arguments or body"),))
 WEBHOOK_ATTEMPTS = Counter(
     name="jobplatform_webhook_attempts_total", unit="requests", meaning="webhook requests sent, by how they ended",
     labels=(("outcome", "delivered, bad_status (not 2xx), or why no answer came: refused, timeout, too_large, redirect, unsafe, tls"),))

@@ -67,6 +67,15 @@ FAILPOINTS_ONCE = env.text("FAILPOINTS_ONCE")
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL") or REDIS_URL
 CELERY_RESULT_BACKEND = REDIS_URL
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # On a Redis that others use too, nobody's worker takes what is ours.
+    "global_keyprefix": f"{REDIS_PREFIX}:broker:",
+    "visibility_timeout": 600,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    # A hint is sent now or not at all; waiting for a broker would hold up whoever wrote the truth.
+    "max_retries": 0,
+}
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:"}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 

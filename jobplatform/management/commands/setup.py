@@ -1,14 +1,18 @@
-"""Brings every database up to date and loads the built-in policy scripts. Safe to run again, and in several copies."""
+"""Brings every database up to date and loads the built-in policy scripts. Safe to run again, and in several copies.
+
+In production it refuses servers that are too old or let anybody in, before anything is written to them.
+"""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.core.management import call_command, get_commands
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from apps.orgs import audit_guard
+from jobplatform import gate
 
 
 class Command(BaseCommand):
@@ -16,6 +20,9 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, **options) -> None:
+        if gate.in_production() and (found := gate.refusals()):
+            told = "\n".join(f"- {finding.check}: {finding.fact} -> {finding.mend}" for finding in found)
+            raise CommandError(f"not in production (PUBLIC_URL is set):\n{told}")
         for alias in settings.DATABASES:
             if _is_up_to_date(alias):
                 # Django would look at every table and permission all the same.

@@ -26,6 +26,7 @@ from apps.jobs.models import JobEvent
 from apps.jobs.options import JobOptions
 from jobplatform.env import BASE_DIR
 from jobplatform.queues import Work
+from tests import hostile_messages
 from tests.contracts.jobs import targets
 from tests.processes import wait_until
 from tests.services import Server
@@ -204,3 +205,5 @@ def forge(carrier: Carrier) -> None:
         app = carrier.held()
         for name, arguments in ((target, {}), (Work.RUN_JOB, {}), (Work.RUN_JOB, {"job_id": {"a": 1}, "attempt": "x"})):
             app.send_task(name, kwargs=arguments, queue=OURS)
+        for queue in (OURS, THEIRS):
+            hostile_messages.put(redis.raw(), queue)

@@ -49,6 +49,7 @@ def carrier(request, jobs_redis, django_db_setup, tmp_path_factory) -> Iterator[
         if name == "celery":
             patch.setenv("CELERY_BROKER_URL", jobs_redis)  # it would win over what an app is given
             app = Celery("conformance", broker=jobs_redis, set_as_current=False)
+            app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
             ending.callback(app.close)
             backends.adopt(CeleryBackend(app))
         database = connections["default"].settings_dict["NAME"]

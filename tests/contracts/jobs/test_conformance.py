@@ -163,7 +163,9 @@ def test_a_forged_message_calls_nothing_and_stops_nobody(carrier):
     wakes = [Wake(job_id=job_id, attempt=attempt, queue=OURS) for attempt in (0, 1, 2, -1)]
     assert carrier.manager.backend.send([*wakes, Wake(job_id="job_of_nobody", attempt=1, queue=OURS)])
     carriers.forge(carrier)
-    assert carrier.all_ended([carrier.start("double", number) for number in range(4)])[3].result == {"doubled": 6}
+    after = [carrier.start("double", number, queue=queue) for number in range(4) for queue in WORKERS]
+    assert carrier.all_ended(after)[-1].result == {"doubled": 6}
+    assert all(worker.server.alive for worker in carrier.workers.values())
     assert not door.client().exists(targets.told("never"))
     assert carrier.moves(job_id) == []
     carrier.manager.cancel(job_id, ANYBODY, now=clock.now())

@@ -83,6 +83,7 @@ def celery_desk(worker, transactional_db, redis, settings, monkeypatch) -> Itera
     settings.JOBS_GRACE_S = 1
     monkeypatch.setenv("CELERY_BROKER_URL", settings.REDIS_URL)  # it would win over what an app is given
     app = Celery("probe", broker=settings.REDIS_URL, set_as_current=False)
+    app.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
     backend = CeleryBackend(app)
     backends.adopt(backend)
     yield Desk(JobManager(backend))

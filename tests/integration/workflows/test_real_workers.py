@@ -38,6 +38,7 @@ def workers(transactional_db, redis, settings, monkeypatch, tmp_path: Path) -> I
     probe.conf.update(
         task_routes=app.conf.task_routes,
         task_ignore_result=True,
+        broker_transport_options=app.conf.broker_transport_options,
         result_backend_transport_options=app.conf.result_backend_transport_options,
     )
     monkeypatch.setattr(background, "current_app", probe)

@@ -1,7 +1,8 @@
 import pytest
 from kombu.exceptions import OperationalError
 
-from jobplatform.celery import Reconnecting, app
+from jobplatform.broker import Reconnecting
+from jobplatform.celery import app
 
 
 def test_a_worker_looks_for_a_lost_broker_within_seconds_not_half_minutes(monkeypatch):
