@@ -2,7 +2,7 @@
 
 Whoever may write to the broker may write anything. What is no message of ours is dropped at the door and counted, before anything
 is made of it: Celery and kombu expect well-formed ones, and a worker that met another would die of it, as would each that got it next.
-A message that passes is still only a hint: it names rows, and the rows decide (decision 033).
+A message that passes is still only a hint: it names rows, and the rows decide (decision 036).
 """
 
 from __future__ import annotations

@@ -142,6 +142,27 @@ def test_twenty_movers_have_one_winner(transactional_db, news):
     assert [one.agent for one in news] == [f"agent-{winner}"]
 
 
+def test_in_a_thousand_races_of_three_ends_each_task_has_one_and_its_history_says_which(transactional_db):
+    """A cancel, a result and a lapse meet at each task, three threads in three orders of their own."""
+    ends = (S.CANCELLED, S.COMPLETED, S.EXPIRED)
+    Task.objects.bulk_create(task_row(f"t{n}", status=S.RUNNING, attempt=1) for n in range(1000))
+    loaded = [list(Task.objects.order_by("pk")) for _ in ends]
+
+    def mover(n: int) -> set[str]:
+        mine, won = loaded[n], set()
+        random.Random(n).shuffle(mine)
+        for start in range(0, len(mine), 25):
+            won |= TaskStore().move_many([move(task, ends[n]) for task in mine[start : start + 25]], now=LATER)
+        return won
+
+    wins = dict(zip(ends, at_once(3, mover), strict=True))
+    assert sorted(key for won in wins.values() for key in won) == sorted(task.key for task in loaded[0])
+    for end, won in wins.items():
+        assert set(Task.objects.filter(status=end).values_list("pk", flat=True)) == won
+        moved = Transition.objects.filter(old=S.RUNNING, new=end).values_list("task_key", flat=True)
+        assert sorted(moved) == sorted(won)
+
+
 def test_batches_that_cross_at_once_move_every_task_once(transactional_db):
     tasks = [make_task(f"t{n}") for n in range(40)]
 
