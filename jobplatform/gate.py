@@ -14,11 +14,9 @@ from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import pymongo
 import redis as redis_client
 from django.conf import settings
 from packaging.version import Version
-from pymongo.errors import PyMongoError
 
 from jobplatform.findings import Finding, Level, fail
 
@@ -95,6 +93,9 @@ def mongodb(url: str) -> Iterator[Finding]:
     """Whether it shows its databases to somebody without our name and password."""
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         return
+    import pymongo  # takes its time and memory, and most platforms have none
+    from pymongo.errors import PyMongoError
+
     wait = int(TIMEOUT_SECONDS * 1000)
     options = {"authSource": "admin", "serverSelectionTimeoutMS": wait, "connectTimeoutMS": wait, "socketTimeoutMS": wait}
     try:
