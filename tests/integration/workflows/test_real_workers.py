@@ -108,7 +108,7 @@ def test_workers_killed_at_named_points_change_nothing_in_the_result(workers, tm
             recovery.tend(now=clock.now() + timedelta(seconds=60))
         return Session.objects.filter(published=True).exists()
 
-    wait_until(ended, seconds=90, what="the session has ended", every=0.1)
+    wait_until(ended, seconds=300, what="the session has ended", every=0.1)
     assert deaths == len(list((tmp_path / "once").iterdir())) == len(POINTS)
     told = Sessions().results(SAM, "real")
     assert told["status"] == "completed" and not told["partial"]
