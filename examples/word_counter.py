@@ -1,6 +1,6 @@
 from jobplatform_sdk import Agent
 
-agent = Agent(nats_url="nats://127.0.0.1:4222")  # its key: JOBPLATFORM_API_KEY
+agent = Agent()  # JOBPLATFORM_NATS_URL, JOBPLATFORM_API_KEY
 
 
 @agent.handler

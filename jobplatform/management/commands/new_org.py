@@ -45,8 +45,7 @@ class Command(BaseCommand):
             raise CommandError(f"{'. '.join(one.message for one in error.problems)}.{further}") from None
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used ({error}). `python manage.py setup` brings it up to date.") from None
-        url = env.text("PUBLIC_URL") or env.running_stack().get("urls", {}).get("web")
-        for name, value in {**({"JOBPLATFORM_URL": url} if url else {}), **made}.items():
+        for name, value in {**_places(), **made}.items():
             self.stdout.write(f"export {name}={shlex.quote(value)}")
         self.stderr.write(f"{org_id} is made. The keys are not shown again: {', '.join(made)}.")
 
@@ -64,6 +63,15 @@ class Command(BaseCommand):
             book.grant(agent, [ROLE])
             made[_variable(agent, made)] = key.printed
         return made
+
+
+def _places() -> dict[str, str]:
+    """Where the platform is, as far as it is known here. The URL of a NATS server of one's own may hold the platform's password."""
+    running = env.running_stack()
+    urls = running.get("urls", {})
+    embedded = urls.get("nats") if "nats" in running.get("ports", {}) else None
+    found = {"JOBPLATFORM_URL": env.text("PUBLIC_URL") or urls.get("web"), "JOBPLATFORM_NATS_URL": env.text("NATS_PUBLIC_URL") or embedded}
+    return {name: url for name, url in found.items() if url}
 
 
 def _variable(agent: str, taken: Collection[str]) -> str:

@@ -24,11 +24,12 @@ def exported(out: str) -> dict[str, str]:
 
 
 def test_an_org_an_admin_and_agents_that_are_candidates(monkeypatch):
-    monkeypatch.setattr(env, "running_stack", lambda: {"urls": {"web": "http://127.0.0.1:8123"}})
+    stack = {"urls": {"web": "http://127.0.0.1:8123", "nats": "nats://127.0.0.1:8124"}, "ports": {"web": 8123, "nats": 8124}}
+    monkeypatch.setattr(env, "running_stack", lambda: stack)
     out, err = run("new_org", "acme", "--agent", "ada", "--agent", "bo the 2nd")
     found = exported(out)
-    assert list(found) == ["JOBPLATFORM_URL", "JOBPLATFORM_API_KEY", "ADMIN_KEY", "ADA_KEY", "BO_THE_2ND_KEY"]
-    assert found["JOBPLATFORM_URL"] == "http://127.0.0.1:8123"
+    assert list(found) == ["JOBPLATFORM_URL", "JOBPLATFORM_NATS_URL", "JOBPLATFORM_API_KEY", "ADMIN_KEY", "ADA_KEY", "BO_THE_2ND_KEY"]
+    assert (found["JOBPLATFORM_URL"], found["JOBPLATFORM_NATS_URL"]) == ("http://127.0.0.1:8123", "nats://127.0.0.1:8124")
     admin, ada = keys.ring.verify(found["ADMIN_KEY"]), keys.ring.verify(found["ADA_KEY"])
     assert (admin.org_id, admin.role, ada.role, ada.subject_id) == ("acme", "org_admin", "agent", "ada")
     assert set(SubjectRole.objects.values_list("subject__subject_id", "role__role_type")) == {
@@ -36,7 +37,13 @@ def test_an_org_an_admin_and_agents_that_are_candidates(monkeypatch):
         ("bo the 2nd", "SCOUTING"),
     }
     assert {"org", "api_key", "role", "subject"} <= set(Change.objects.values_list("kind", flat=True))
-    assert not [value for name, value in found.items() if name != "JOBPLATFORM_URL" and value in err]
+    assert not [value for name, value in found.items() if not name.endswith("_URL") and value in err]
+
+
+def test_the_address_of_a_server_of_ones_own_is_not_given_to_agents(monkeypatch):
+    stack = {"urls": {"web": "http://127.0.0.1:8123", "nats": "nats://platform:secret@nats:4222"}, "ports": {"web": 8123}}
+    monkeypatch.setattr(env, "running_stack", lambda: stack)
+    assert "JOBPLATFORM_NATS_URL" not in exported(run("new_org", "acme")[0])
 
 
 def test_an_org_that_is_there_keeps_what_it_has():
