@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from apps.agents import cards, roster
@@ -27,6 +28,7 @@ from apps.orgs.config_store import OrgConfig
 from apps.roles.directory import CandidateSubject, Directory, Found, directory
 
 PERSON = "human"
+DECLINED = "declined"
 NOT_A_CANDIDATE = "is not in the candidate pool"
 MANY = 2**53
 """Room of an agent whose load is not bounded."""
@@ -67,8 +69,22 @@ class Candidate:
         """0 idle … 1 full."""
         return self.load / self.room if self.room else 1.0
 
+    def hindered(self, facts: TaskFacts) -> str:
+        """Why it can never do this task, whoever else is there; "" when nothing hinders it."""
+        if facts.only and self.subject_id not in facts.only:
+            return "is not among the assigned subjects"
+        if facts.excluded and facts.excluded.get(self.subject_id) == DECLINED:
+            return "declined the task"
+        if self.gone:
+            return "is revoked"
+        return self.unfit(facts)
+
+    def shown(self) -> dict[str, Any]:
+        """For the record."""
+        return {"load": self.load, "room": _finite(self.room), "presence": self.presence.value}
+
     def unfit(self, facts: TaskFacts) -> str:
-        """Why it can never do this task; "" when it can."""
+        """What this task wants and it cannot do; "" when it can."""
         if facts.capabilities and (missing := [word for word in facts.capabilities if word not in self.capabilities]):
             return f"lacks {', '.join(missing)}"
         if self.card is None:
@@ -111,6 +127,7 @@ class CandidatePool:
                 unknown.append(candidate)
         # A person who is there says nothing of agents that announce nothing.
         self.eligible: list[Candidate] = (present or unknown) + people
+        self._seen: dict[tuple[Any, ...], _Seen] = {}
 
     @cached_property
     def barred(self) -> dict[str, str]:
@@ -128,9 +145,45 @@ class CandidatePool:
         """Waiting may help: not everybody is revoked."""
         return any(not candidate.gone for candidate in self.members.values())
 
-    def unfit(self, facts: TaskFacts) -> dict[str, str]:
-        """agent -> why it can never do this task."""
-        return {name: why for name, candidate in self.members.items() if (why := candidate.unfit(facts))}
+    def kept_out(self, facts: TaskFacts) -> Mapping[str, str]:
+        """agent -> why it does not get this task, of those that are eligible for others: what it cannot do, what it declined, or
+        what it failed while there are others."""
+        return self._as_seen_by(facts).kept_out
+
+    def _as_seen_by(self, facts: TaskFacts) -> _Seen:
+        """Worked out once for all tasks of a batch that want the same: a pool may have thousands."""
+        if not (facts.only or facts.excluded or self._asks_for_something(facts)):
+            return self._plainly
+        size = facts.entry_bytes if self._bounded else 0
+        wants = (facts.only, tuple(facts.excluded.items()), facts.capabilities, facts.job_kind, size)
+        if (known := self._seen.get(wants)) is not None:
+            return known
+        out = {c.subject_id: why for c in self.eligible if (why := c.hindered(facts))}
+        again = [c.subject_id for c in self.eligible if c.subject_id in facts.excluded and c.subject_id not in out]
+        if len(out) + len(again) < len(self.eligible):
+            out |= {name: f"{facts.excluded[name]} it before, and there are others" for name in again}
+        if not out:
+            found = self._plainly
+        else:
+            first = heapq.nsmallest(SHOWN, (c for c in self.eligible if c.subject_id not in out), key=_weight)
+            barred = self.barred
+            if facts.only:  # first what keeps those away for whom it is
+                barred = {name: barred[name] for name in sorted(barred, key=lambda name: name not in facts.only)}
+            found = _Seen(kept_out=out, first=first, barred=_some({**barred, **out}), by_reason=_by_reason({**out, **barred}))
+        self._seen[wants] = found
+        return found
+
+    def _asks_for_something(self, facts: TaskFacts) -> bool:
+        return bool(facts.capabilities) or (self._carded and (bool(facts.job_kind) or self._bounded))
+
+    @cached_property
+    def _carded(self) -> bool:
+        return any(c.card is not None for c in self.eligible)
+
+    @cached_property
+    def _bounded(self) -> bool:
+        """Somebody takes no entry beyond a size."""
+        return any(c.card is not None and c.card.max_payload_bytes > 0 for c in self.eligible)
 
     @property
     def free(self) -> int:
@@ -182,33 +235,52 @@ class CandidatePool:
         return found
 
     @cached_property
-    def _first(self) -> list[Candidate]:
-        """The least loaded as the batch began."""
-        return [self.members[name] for _, _, name in heapq.nsmallest(SHOWN, self._heap)]
+    def _plainly(self) -> _Seen:
+        """For a task that wants nothing in particular; the least loaded as the batch began."""
+        first = [self.members[name] for _, _, name in heapq.nsmallest(SHOWN, self._heap)]
+        return _Seen(kept_out={}, first=first, barred=_some(self.barred), by_reason=_by_reason(self.barred))
 
-    @cached_property
-    def _barred_shown(self) -> dict[str, str]:
-        return dict(list(self.barred.items())[:SHOWN])
-
-    @cached_property
-    def _barred_by_reason(self) -> dict[str, dict[str, Any]]:
-        reasons: dict[str, dict[str, Any]] = {}
-        for agent, why in self.barred.items():
-            entry = reasons.setdefault(why, {"count": 0, "agents": []})
-            entry["count"] += 1
-            if entry["count"] <= SHOWN:
-                entry["agents"].append(agent)
-        return reasons
-
-    def shown(self) -> dict[str, Any]:
-        """The pool as a decision records it: counts, the first of the eligible, and everybody excluded by reason."""
+    def shown(self, facts: TaskFacts, winner: Candidate | None = None) -> dict[str, Any]:
+        """The pool as the decision about a task records it: counts, the first of those that might have got it, and everybody who
+        was kept out, by reason. Whom an org or a person
+        names may win although a strategy would have passed it by: then it was not kept out."""
+        seen = self._as_seen_by(facts)
+        barred, by_reason = seen.barred, seen.by_reason
+        if winner is not None and (winner.subject_id in self.barred or winner.subject_id in seen.kept_out):
+            others = {name: why for name, why in {**seen.kept_out, **self.barred}.items() if name != winner.subject_id}
+            barred, by_reason = _some(others), _by_reason(others)
         return {
             "size": len(self.members),
-            "eligible_count": len(self.eligible),
-            "eligible": {c.subject_id: {"load": c.load, "room": _finite(c.room), "presence": c.presence.value} for c in self._first},
-            "barred": self._barred_shown,
-            "barred_by_reason": self._barred_by_reason,
+            "eligible_count": len(self.eligible) - len(seen.kept_out),
+            "eligible": {c.subject_id: c.shown() for c in seen.first},
+            "barred": barred,
+            "barred_by_reason": by_reason,
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """A pool as one kind of task sees it."""
+
+    kept_out: Mapping[str, str]
+    first: list[Candidate]
+    """The least loaded of those that may get it."""
+    barred: dict[str, str]
+    by_reason: dict[str, dict[str, Any]]
+
+
+def _some(reasons: Mapping[str, str]) -> dict[str, str]:
+    return dict(islice(reasons.items(), SHOWN))
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for agent, why in reasons.items():
+        entry = found.setdefault(why, {"count": 0, "agents": []})
+        entry["count"] += 1
+        if entry["count"] <= SHOWN:
+            entry["agents"].append(agent)
+    return found
 
 
 def _weight(candidate: Candidate) -> tuple[float, int, str]:

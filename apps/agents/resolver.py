@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import models
 
-from apps.agents.candidates import NOT_A_CANDIDATE, SHOWN, CandidatePool
+from apps.agents.candidates import NOT_A_CANDIDATE, SHOWN, Candidate, CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.market.floor import Asking, Floor, carried_out, floor, together
 from apps.agents.market.standings import standings
@@ -97,9 +97,10 @@ class HeadAgentResolver:
     def _judged(self, search: _Search, outcome: Outcome, pool: CandidatePool) -> Outcome | None:
         """What the strategy's outcome means for the task; None: the next strategy is asked."""
         if isinstance(outcome, Choice):
-            details = self._details(search, pool)
-            if (winner := details["eligible"].get(outcome.candidate.subject_id)) is not None:
-                winner["load"] -= 1  # as it was when it was chosen
+            winner = outcome.candidate
+            details = self._details(search, pool, winner)
+            # As it was when it was chosen, and there even when many are less loaded.
+            details["eligible"][winner.subject_id] = {**winner.shown(), "load": winner.load - 1}
             return replace(outcome, details=details | outcome.details, rows=(*search.rows, *outcome.rows))
         if isinstance(outcome, NotYet):
             return outcome
@@ -121,9 +122,9 @@ class HeadAgentResolver:
         error.rows, error.details = search.rows, self._details(search, pool)
         return error
 
-    def _details(self, search: _Search, pool: CandidatePool) -> dict[str, Any]:
+    def _details(self, search: _Search, pool: CandidatePool, winner: Candidate | None = None) -> dict[str, Any]:
         """What explains the outcome afterwards."""
-        seen = pool.shown()
+        seen = pool.shown(search.facts, winner)
         details: dict[str, Any] = {
             "strategy": search.next,
             "chain": search.chain,

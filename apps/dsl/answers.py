@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +13,10 @@ from apps.dsl.policies import Hook
 REASON_LENGTH = 2000
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
 SUBJECT_ID_LENGTH = 180
+TERMS = (
+    "rule", "bid_window_ms", "reserve_price", "min_bids", "weights", "capabilities", "max_candidates", "max_eta_s", "min_confidence",
+    "min_reputation", "brief",
+)  # fmt: skip
 RULES = ("first_price", "second_price", "weighted")
 WEIGHTS = ("price", "eta", "confidence", "load", "reputation", "calibration")
 PEOPLE_MAX = 100
@@ -22,6 +27,7 @@ MAX_CANDIDATES = (1, 10_000)
 NUMBER_MAX = 1e12
 BRIEF_BYTES = 8192
 CAPABILITIES_MAX = 100
+SHOWN = 5
 
 
 class BadAnswer(Exception):
@@ -103,8 +109,10 @@ def _weights(weights: Any) -> None:
 
 def _plan_retrieve(answer: dict[str, Any], inputs: dict[str, Any]) -> None:
     chosen = _text(answer, "head_agent_subject_id", default=None, length=SUBJECT_ID_LENGTH)
-    if chosen not in {candidate.get("subject_id") for candidate in inputs.get("candidates", ())}:
-        raise BadAnswer(f"`head_agent_subject_id` {chosen!r} is not a candidate")
+    offered = [str(candidate.get("subject_id")) for candidate in inputs.get("candidates", ())]
+    if chosen not in offered:
+        those = f"these are: {', '.join(offered[:SHOWN])}{', …' if len(offered) > SHOWN else ''}" if offered else "there are none"
+        raise BadAnswer(f"`head_agent_subject_id` {chosen!r} is not a candidate; {_meant(chosen, offered) or those}")
 
 
 _PARSERS: dict[Hook, Callable[[dict[str, Any], dict[str, Any]], None]] = {
@@ -113,6 +121,21 @@ _PARSERS: dict[Hook, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     Hook.AUCTION_INPUT: _auction_input,
     Hook.PLAN_RETRIEVE: _plan_retrieve,
 }
+
+
+def strangers(hook: Hook, answer: Mapping[str, Any]) -> str:
+    """What of a good answer is no term of the platform's own auctions, and so changes nothing there (an auction service gets it
+    all); "" for nothing. A slip of the pen looks like that."""
+    if hook is not Hook.AUCTION_INPUT:
+        return ""
+    unknown = [name for name in answer if name not in TERMS and name != "reason"]
+    meant = [f"{name[:40]} ({near})" if (near := _meant(name, TERMS)) else name[:40] for name in unknown[:SHOWN]]
+    return f"no terms of our auctions: {', '.join(meant)}" if meant else ""
+
+
+def _meant(said: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(said, names, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _whole(answer: dict[str, Any], name: str, low: int, high: int) -> int:

@@ -14,7 +14,9 @@ from apps.core.http import answer, read_object
 from apps.core.pages import page_of
 from apps.dsl import api_docs_backtests as docs
 from apps.dsl import backtest, scripts
+from apps.dsl.comparing import told
 from apps.dsl.models import Backtest, BacktestFlip
+from apps.dsl.policies import Hook
 from apps.orgs.access import RequireRole
 
 PAGE = 100
@@ -77,6 +79,7 @@ def shown(test: Backtest) -> dict[str, Any]:
         "hook": test.hook,
         "window": test.window,
         "status": test.status,
+        "summary": _summary(test),
         "runs_total": test.runs_total,
         "runs_seen": test.runs_seen,
         "result": test.result,
@@ -86,6 +89,17 @@ def shown(test: Backtest) -> dict[str, Any]:
         "ended_at": clock.iso(test.ended_at),
         "status_url": f"/api/v1/backtests/{test.pk}",
     }
+
+
+def _summary(test: Backtest) -> str:
+    """Where it is, or what it found, in a sentence or two."""
+    if test.result and not test.error:
+        return told(Hook(test.hook), test.result)
+    if test.error:
+        return test.error
+    if test.status == Backtest.Status.QUEUED:
+        return f"It waits for a worker; {test.runs_total:,} recorded decisions will be asked again."
+    return f"{test.runs_seen:,} of {test.runs_total:,} recorded decisions were asked again so far."
 
 
 def flips(test: Backtest, after: int, change: str | None = None) -> tuple[list[dict[str, Any]], str | None]:

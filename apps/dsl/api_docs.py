@@ -159,7 +159,7 @@ RUN_TESTS = extend_schema(
                 "passed": serializers.IntegerField(),
                 "failed": serializers.IntegerField(),
                 "tests": serializers.ListField(
-                    child=serializers.JSONField(), help_text="name, passed, expected, actual, error, duration_us"
+                    child=serializers.JSONField(), help_text="name, passed, expected, actual, error, note, duration_us"
                 ),
             },
         ),

@@ -16,6 +16,7 @@ _FIELDS = {
     "hook": serializers.ChoiceField(choices=HOOKS),
     "window": serializers.JSONField(help_text="since, until, limit, task_ids"),
     "status": serializers.ChoiceField(choices=Backtest.Status.choices),
+    "summary": serializers.CharField(help_text="where it is, or what it found, in a sentence or two"),
     "runs_total": serializers.IntegerField(help_text="recorded decisions in the window"),
     "runs_seen": serializers.IntegerField(help_text="asked again so far"),
     "result": serializers.JSONField(

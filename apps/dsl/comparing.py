@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,25 @@ def change(hook: Hook, old: Any, new: Any) -> str:
     if hook is Hook.PLAN_RETRIEVE:
         return "now picks" if old == NOBODY else "picks no more" if new == NOBODY else "picks another"
     return "now sets terms" if old is None else "sets no terms more" if new is None else "other terms"
+
+
+def told(hook: Hook, result: Mapping[str, Any]) -> str:
+    """The result of a backtest in a sentence or two. (A Tally's JSON.)"""
+    runs, flipped, errors = result["runs"], result["flipped"], result["errors"]["draft"]
+    how = ", ".join(f"{count:,} {what}" for what, count in result["changes"].items())
+    found = f"{flipped:,} of {_decisions(runs)} would be another: {how}." if flipped else f"None of {_decisions(runs)} would be another."
+    if errors:
+        found += f" The script gave no answer to {errors:,} of them: {result['errors']['messages'][0]['message'].rstrip('.')}."
+    queue = result.get("queue")
+    if hook is Hook.PRIORITY and queue and queue["moved"]:
+        first = queue["movers"][0]
+        furthest = f"{first['task_key'].partition('/')[2]} from place {first['from']:,} to {first['to']:,}"
+        found += f" If all of them waited at once, {queue['moved']:,} would stand elsewhere, the furthest {furthest}."
+    return found
+
+
+def _decisions(count: int) -> str:
+    return f"{count:,} recorded decision{'' if count == 1 else 's'}"
 
 
 @dataclass(kw_only=True)

@@ -55,6 +55,7 @@ class PolicyRun(models.Model):
     input = models.JSONField()
     output = models.JSONField(null=True)
     error = models.TextField(blank=True, default="")
+    instead = models.CharField(max_length=80, blank=True, default="", help_text="what holds without an answer, as the org wished then")
     duration_us = models.IntegerField(default=0, help_text="microseconds in the sandbox, or of the call")
     place = models.CharField(max_length=8, default="local", help_text="where it was answered: local or remote")
     http_status = models.IntegerField(default=0, help_text="remote: of the answer; 0: none came")

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from apps.orgs.config_keys import OrgConfig
+
 
 class Hook(StrEnum):
     APPROVAL = "approval"
@@ -47,3 +49,13 @@ POLICIES: dict[Hook, Policy] = {
                on_error_key="plan_retrieve_on_error"),
     )
 }
+
+
+def instead(hook: Hook, config: OrgConfig) -> str:
+    """What the platform does in this org when the script is missing, slow or wrong; a clause for people."""
+    wish = getattr(config, POLICIES[hook].on_error_key)
+    if hook is Hook.APPROVAL:
+        return "the task is rejected" if wish == "reject" else "the task waits for a person"
+    if hook is Hook.PRIORITY:
+        return "the submitter's own priority holds" if wish is None else f"the priority is {wish}"
+    return "no other strategy is asked" if wish == "fail" else "the next strategy is asked, if there is one"

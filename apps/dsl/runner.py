@@ -13,7 +13,7 @@ from apps.dsl import answers, remote
 from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
 from apps.dsl.models import PolicyRun
-from apps.dsl.policies import POLICIES, Hook
+from apps.dsl.policies import POLICIES, Hook, instead
 from apps.dsl.scripts import SCRIPT_ID_LENGTH, can_exist
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 
@@ -57,7 +57,8 @@ class PolicyDecision:
             PolicyRun,
             id=ids.time_ordered(), org_id=request.org_id, task_key=request.task_key, hook=self.hook, script_id=self.script_id,
             script_version=self.script_version, script_sha256=self.script_sha256, input=request.input, output=self.output,
-            error=self.error, duration_us=self.duration_us, place=self.place, http_status=self.http_status,
+            error=self.error, instead=instead(self.hook, request.config) if self.error and request.config else "",
+            duration_us=self.duration_us, place=self.place, http_status=self.http_status,
             config_version=request.config_version, at=self.at,
         )  # fmt: skip
 

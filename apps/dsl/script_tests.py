@@ -38,6 +38,8 @@ class Outcome:
     error: str
     """Why there is no answer."""
     duration_us: int
+    note: str = ""
+    """What is right, and perhaps not meant."""
 
     @property
     def sentence(self) -> str:
@@ -51,6 +53,7 @@ class Outcome:
             "expected": self.expected,
             "actual": self.actual,
             "error": self.error,
+            "note": self.note,
             "duration_us": self.duration_us,
         }
 
@@ -116,7 +119,8 @@ def run(source: str, hook: Hook, cases: Sequence[Case], *, timeout_ms: int = TIM
         passed = actual is not None and all(name in actual and same(wanted, actual[name]) for name, wanted in case["expect"].items())
         outcomes.append(
             Outcome(
-                name=case["name"], passed=passed, expected=case["expect"], actual=actual, error=error, duration_us=answer.duration_us
+                name=case["name"], passed=passed, expected=case["expect"], actual=actual, error=error, duration_us=answer.duration_us,
+                note=answers.strangers(hook, actual or {}),
             )  # fmt: skip
         )
     return outcomes

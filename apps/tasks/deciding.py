@@ -26,7 +26,6 @@ from apps.tasks.store import LostRace, Move, TaskStore
 from apps.tasks.taking_back import TakenBack, take_back_many
 
 VERDICTS = ("accept", "reject", "send_back")
-SHOWN = 20
 
 
 class NotUnassigned(Conflict):
@@ -103,8 +102,9 @@ def _assign(task: Task, who: Principal, subject_id: str, reason: str, now: datet
     confirmed = chosen == proposal.get("subject_id")
     because = f"{who.actor} {'confirmed' if confirmed else 'chose'} {chosen}" + (f": {reason}" if reason else "")
     attempt = task.attempt + 1
-    eligible, barred = [c.subject_id for c in pool.eligible[:SHOWN]], dict(list(pool.barred.items())[:SHOWN])
-    seen = {"roles": pool.source, "pool_size": len(pool), "eligible": eligible, "barred": barred}
+    seen = {"roles": pool.source, **pool.shown(facts, candidate)}
+    seen["eligible"][chosen] = candidate.shown()
+    seen["pool_size"] = seen.pop("size")
     assignment = Assignment(
         id=ids.assignment_id(task.key, attempt), task_key=task.key, org_id=task.org_id, attempt=attempt, head_agent_subject_id=chosen,
         strategy="manual", because=because, at=now,

@@ -34,7 +34,7 @@ def explain(task: Task, *, now: datetime) -> dict[str, Any]:
     bids, charged = _bids(task.key, cut), _charged(task.key)
     steps = [
         *map(_policy, _newest(PolicyRun.objects.filter(task_key=task.key), "policy", cut)),
-        *(_auction(row, bids.get(row.id, [])) for row in _newest(Auction.objects.filter(task_key=task.key), "auction", cut)),
+        *(auction(row, bids.get(row.id, [])) for row in _newest(Auction.objects.filter(task_key=task.key), "auction", cut)),
         *map(_decision, _newest(Decision.objects.filter(task_key=task.key), "decision", cut, by=("-at", "-id"))),
         *(
             _assignment(row, charged.get(row.attempt))
@@ -104,12 +104,13 @@ def _policy(run: PolicyRun) -> dict[str, Any]:
     return _step(
         "policy", run, explain_words.policy(run), hook=run.hook,
         script_id=run.script_id, script_version=run.script_version, script_sha256=run.script_sha256,
-        input=run.input, output=run.output, error=run.error, duration_us=run.duration_us, place=run.place,
+        input=run.input, output=run.output, error=run.error, instead=run.instead, duration_us=run.duration_us, place=run.place,
         config_version=run.config_version,
     )  # fmt: skip
 
 
-def _auction(auction: Auction, bids: Iterable[Bid]) -> dict[str, Any]:
+def auction(auction: Auction, bids: Iterable[Bid]) -> dict[str, Any]:
+    """With its bids, the ranking first."""
     ordered = sorted(bids, key=lambda bid: (bid.place is None, bid.place or 0, bid.id))
     return _step(
         "auction", auction, explain_words.auction(auction), attempt=auction.attempt, outcome=auction.outcome, because=auction.because,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from apps.agents.candidates import AgentCandidatePoolResolver, CandidatePool
@@ -10,6 +11,8 @@ from apps.core import clock
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig
+from apps.tasks.batch import facts_of
+from apps.tasks.crowding import crowded
 from apps.tasks.models import Task
 from apps.tasks.standing import paused_by, standing
 from apps.tasks.states import TaskStatus
@@ -62,7 +65,8 @@ def _agent(task: Task, config: OrgConfig, now: datetime) -> dict[str, Any]:
     held_by, pool = list(place.held_by), None
     try:
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
-        held_by += _crowded(pool)
+        if crowd := crowded(task, pool, config):
+            held_by.append(crowd)
     except (PlatformError, *RedisDown) as error:
         held_by.append(f"the candidates are not known: {getattr(error, 'sentence', 'Redis is away')}")
     if place.where == "unknown":
@@ -88,26 +92,15 @@ def _agent(task: Task, config: OrgConfig, now: datetime) -> dict[str, Any]:
     }
 
 
-def _crowded(pool: CandidatePool) -> list[str]:
-    if pool.unknown:
-        return [pool.unknown]
-    if pool.free:
-        return []
-    if pool.eligible:
-        return [f"no room: all {len(pool.eligible)} candidates are busy"]
-    if not len(pool):
-        return ["no candidate holds the required role in this job space"]
-    return [f"no candidate takes work now: {', '.join(f'{name} ({why})' for name, why in list(pool.barred.items())[:5])}"]
-
-
 def pool_shown(pool: CandidatePool, task: Task) -> dict[str, Any]:
-    """The pool as it is now."""
-    eligible = pool.eligible[:CANDIDATES_SHOWN]
+    """The pool as it is now, and as this task sees it: whoever cannot have it is not eligible for it."""
+    out = pool.kept_out(facts_of(task))
+    eligible = [candidate for candidate in pool.eligible if candidate.subject_id not in out]
     return {
         "size": len(pool),
-        "free": min(pool.free, 2**53),
-        "eligible": {c.subject_id: {"load": c.load, "room": c.free + c.load, "presence": c.presence.value} for c in eligible},
-        "barred": dict(list(pool.barred.items())[:CANDIDATES_SHOWN]),
+        "free": min(sum(candidate.free for candidate in eligible), 2**53),
+        "eligible": {c.subject_id: c.shown() for c in eligible[:CANDIDATES_SHOWN]},
+        "barred": dict(islice({**out, **pool.barred}.items(), CANDIDATES_SHOWN)),
         "excluded": dict(task.excluded_agents),
         "roles": pool.source,
     }

@@ -7,20 +7,24 @@ from typing import Any
 
 from apps.agents.market.records import Auction
 from apps.core import clock
+from apps.dsl import answers
 from apps.dsl.models import PolicyRun
-from apps.dsl.policies import POLICIES, Hook
+from apps.dsl.policies import Hook
 from apps.tasks.models import Assignment, Decision, Task, Transition
 from apps.tasks.states import TaskStatus
 
 LONGEST = 400
 S = TaskStatus
 ENDED = {S.COMPLETED: "Completed", S.FAILED: "Failed", S.REJECTED: "Rejected", S.CANCELLED: "Cancelled", S.EXPIRED: "Expired"}
+NAMES = {"auction_input": "auction", "plan_retrieve": "plan+retrieve"}
+"""What people call a hook."""
 
 
 def policy(run: PolicyRun) -> str:
     script = f"{run.script_id}@{run.script_version}" if run.script_version else run.script_id
     if run.error:
-        return _sentence(f"The {_spoken(run.hook)} policy {script} gave no answer ({run.error}): {POLICIES[Hook(run.hook)].on_error}")
+        instead = f"; {run.instead}" if run.instead else ""
+        return _sentence(f"The {NAMES.get(run.hook, run.hook)} policy {script} gave no answer ({run.error}){instead}")
     said = run.output or {}
     reason = _because(said.get("reason"))
     match run.hook:
@@ -30,7 +34,8 @@ def policy(run: PolicyRun) -> str:
         case Hook.PRIORITY:
             return _sentence(f"{script} set the priority to {said.get('priority')}{reason}")
         case Hook.AUCTION_INPUT:
-            return _sentence(f"{script} set the terms of the auction{reason}")
+            besides = f"; it also said what are {found}" if (found := answers.strangers(Hook.AUCTION_INPUT, said)) else ""
+            return _sentence(f"{script} set the terms of the auction{reason}{besides}")
         case _:
             return _sentence(f"{script} picked {said.get('head_agent_subject_id')}{reason}")
 
@@ -46,6 +51,9 @@ def auction(row: Auction) -> str:
 
 
 def decision(row: Decision) -> str:
+    if row.kind == "no_head_agent":
+        found = "Nobody could be found yet, and it waits" if row.outcome == "waits" else "Nobody could be found, so it failed"
+        return _sentence(f"{found}{_because(row.because)}")
     return _sentence(f"{_spoken(row.kind).capitalize()}: {row.outcome.replace('_', ' ')} by {row.actor}{_because(row.because)}")
 
 
@@ -55,9 +63,10 @@ def assignment(row: Assignment, charged: float | None = None) -> str:
     if price and (promised := (made.get("promise") or {}).get("price")) is not None:
         price += f", having promised {promised:g}"
     pool = f" from {_many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
+    refused = "".join(f"; {each['strategy']}, asked before, found nobody: {each['why']}" for each in made.get("refusals", ()))
     stale = "; the role service's last answer was used" if (made.get("roles") or {}).get("stale") else ""
     chosen = f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}"
-    return _sentence(f"{chosen}{stale}{price}")
+    return _sentence(f"{chosen}{refused}{stale}{price}")
 
 
 def transition(row: Transition) -> str:
@@ -102,7 +111,10 @@ def _many(count: int, what: str) -> str:
 
 
 def span(since: datetime, until: datetime) -> str:
-    seconds = max(0, clock.to_ms(until) - clock.to_ms(since)) / 1000
+    ms = max(0, clock.to_ms(until) - clock.to_ms(since))
+    if ms < 1000:
+        return f"{ms} ms"
+    seconds = ms / 1000
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Model, Q
 
 from apps.agents.candidates import AgentCandidatePoolResolver, CandidatePool
-from apps.agents.market.floor import Floor
+from apps.agents.market.floor import Floor, carried_out
 from apps.agents.market.questions import Answer, CallForBids, Question
+from apps.agents.market.records import Auction, Bid
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.auction import AuctionStrategy
 from apps.agents.strategies.base import Choice, Outcome
@@ -30,10 +31,10 @@ from apps.agents.strategies.static import StaticStrategy
 from apps.core import clock
 from apps.core.auth import Principal
 from apps.dsl.book import Script, ScriptBook, book
-from apps.dsl.policies import POLICIES, Hook
+from apps.dsl.policies import POLICIES, Hook, instead
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import batch, explain_waiting, intake
+from apps.tasks import batch, crowding, explain, explain_waiting, intake
 from apps.tasks.entries import ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
@@ -156,6 +157,7 @@ def _policy(decision: PolicyDecision) -> dict[str, Any]:
         "input": decision.request.input,
         "output": decision.output,
         "error": decision.error,
+        "instead": instead(decision.hook, config) if decision.error and (config := decision.request.config) else "",
         "duration_us": decision.duration_us,
         "config_version": decision.request.config_version,
     }
@@ -206,8 +208,9 @@ def _agent(task: Task, config: OrgConfig, runner: PolicyRunner, options: Options
     pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
     shown = explain_waiting.pool_shown(pool, task)
     floor = _Open() if options.ask_bids else _Closed()
-    outcome = _resolve(task, config, pool, runner, floor, now)
-    auction = _auction(floor.questions, asked=options.ask_bids)
+    records: list[Model] = []
+    outcome = _resolve(task, config, pool, runner, floor, now, records)
+    auction = _auction(floor.questions, records, asked=options.ask_bids)
     if isinstance(outcome, Choice):
         choice: dict[str, Any] = {
             "found": True, "winner": outcome.candidate.subject_id, "strategy": outcome.strategy, "because": outcome.because,
@@ -216,22 +219,27 @@ def _agent(task: Task, config: OrgConfig, runner: PolicyRunner, options: Options
     else:
         waits = pool.unknown or not isinstance(outcome, Exception) or getattr(outcome, "code", "") in ("pool_full", "not_yet")
         choice = {
-            "found": False, "winner": None, "waits": bool(waits), "because": pool.unknown or outcome.sentence,
+            "found": False, "winner": None, "waits": bool(waits),
+            "because": waits and crowding.crowded(task, pool, config) or outcome.sentence,
             "details": dict(getattr(outcome, "details", {}) or {}),
         }  # fmt: skip
     return {"candidates": shown, "choice": choice, "auction": auction}
 
 
-def _resolve(task: Task, config: OrgConfig, pool: CandidatePool, runner: PolicyRunner, floor: Floor, now: datetime) -> Outcome:
+def _resolve(
+    task: Task, config: OrgConfig, pool: CandidatePool, runner: PolicyRunner, floor: Floor, now: datetime, records: list[Model]
+) -> Outcome:
+    """`records` gets the rows of an auction that was held; nobody writes them."""
     strategies = (
         AuctionStrategy(runner), PlanRetrieveStrategy(runner), StaticStrategy(), LeastLoadedStrategy(), RoundRobinStrategy(remembers=False),
     )  # fmt: skip
     resolver = HeadAgentResolver(config, floor=floor, strategies={strategy.name: strategy for strategy in strategies})
-    return resolver.resolve_many([batch.facts_of(task)], pool, now=now)[0]
+    found, _ = carried_out(resolver.resolve([([batch.facts_of(task)], pool)], now=now, records=records), floor)
+    return found[task.key]
 
 
-def _auction(questions: Sequence[Question], *, asked: bool) -> dict[str, Any] | None:
-    """The terms and who would be called, or was."""
+def _auction(questions: Sequence[Question], records: Sequence[Model], *, asked: bool) -> dict[str, Any] | None:
+    """The terms and who would be called; `held`, when they were: how it ended, as `explain` tells of a real one."""
     if not questions:
         return None
     question = questions[0]
@@ -241,6 +249,8 @@ def _auction(questions: Sequence[Question], *, asked: bool) -> dict[str, Any] | 
     if asked:
         found["bids"] = {agent: {"price": bid.price, "eta_s": bid.eta_s, "confidence": bid.confidence}
                          for agent, bid in list(question.book.bids.items())[:BIDS_SHOWN]}  # fmt: skip
+        bids = [row for row in records if isinstance(row, Bid)]
+        found["held"] = next((explain.auction(row, bids) for row in records if isinstance(row, Auction)), None)
         found["silent"] = sorted(question.book.silent)[:BIDS_SHOWN]
     return found
 

@@ -12,6 +12,7 @@ from apps.core import clock, ids
 from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
+from apps.tasks.crowding import crowded
 from apps.tasks.models import Task
 from apps.tasks.queue import item_of, run
 from apps.tasks.states import TaskStatus
@@ -86,13 +87,7 @@ def _crowded(task: Task, config: OrgConfig, now: datetime) -> str:
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
     except PlatformError as error:
         return f"no room: the candidates are not known: {error.sentence}"
-    if pool.unknown:
-        return pool.unknown
-    if pool.free:
-        return ""
-    if pool.eligible:
-        return f"no room: all {len(pool.eligible)} candidates are busy"
-    return f"no room: none of {len(pool)} candidates is available" if len(pool) else "no room: there are no candidates"
+    return crowded(task, pool, config)
 
 
 def _pace(lane: str, this_minute: list[str], last_minute: list[str], now: datetime) -> float:

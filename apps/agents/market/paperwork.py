@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from apps.agents.candidates import SHOWN
@@ -31,6 +32,7 @@ def auction_row(
         "silent": _some(sorted(book.silent)),
         "absent": _some(sorted(book.absent)),
         "passed": _some(sorted(book.passed)),
+        "not_called": {"count": len(case.not_called), "agents": dict(islice(case.not_called.items(), SHOWN))},
         "passed_over": dict(list(result.passed_over.items())[:SHOWN]),
         "place": result.place + 1 if winner else None,
         "loss": ranking.loss,
@@ -54,8 +56,9 @@ def service_row(case: Any, outcome: Any, answer: Answer, *, setting: Any) -> Auc
     )  # fmt: skip
 
 
-def bid_rows(auction: Auction, book: BidBook, ranking: Ranking) -> list[Bid]:
-    rows = [_ranked(auction, place, each) for place, each in enumerate(ranking.ranked[:BIDS_KEPT], 1)]
+def bid_rows(auction: Auction, book: BidBook, ranking: Ranking, result: Award) -> list[Bid]:
+    passed_over = result.passed_over
+    rows = [_ranked(auction, place, each, passed_over.get(each.bid.agent, "")) for place, each in enumerate(ranking.ranked[:BIDS_KEPT], 1)]
     for agent, why in ranking.refused.items():
         bid = book.bids[agent]
         rows.append(
@@ -72,10 +75,11 @@ def ignored_row(auction: Auction, number: int | str, ignored: Ignored, *, at: da
     return _row(auction, number, ignored.agent, IGNORED, why, ignored.after_ms, at, said=ignored.said)
 
 
-def _ranked(auction: Auction, place: int, each: Ranked) -> Bid:
+def _ranked(auction: Auction, place: int, each: Ranked, why: str) -> Bid:
+    """`why` it was passed over, if it was."""
     bid = each.bid
     return _row(
-        auction, place, bid.agent, ACCEPTED, "", bid.after_ms, auction.at, place=place, price=bid.price, eta_s=bid.eta_s,
+        auction, place, bid.agent, ACCEPTED, why, bid.after_ms, auction.at, place=place, price=bid.price, eta_s=bid.eta_s,
         confidence=bid.confidence, load=each.load, score=each.score, parts={name: round(value, 6) for name, value in each.parts.items()},
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ winner of one task has less room for the next of the batch: awards are made in t
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,14 +15,14 @@ from typing import Any
 
 from django.db import models
 
-from apps.agents.candidates import SHOWN, Candidate, CandidatePool
+from apps.agents.candidates import DECLINED, SHOWN, Candidate, CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.market import bids, paperwork, service
 from apps.agents.market.questions import Answer, CallForBids, Question
 from apps.agents.market.ranking import Award, Quota, Ranking, award, rank
 from apps.agents.market.records import Auction
 from apps.agents.market.terms import Terms
-from apps.agents.strategies.base import DECLINED, Choice, NoHeadAgent, NotYet, Outcome, PoolFull, Setting, Steps, hinders, nobody, open_to
+from apps.agents.strategies.base import Choice, NoHeadAgent, NotYet, Outcome, PoolFull, Setting, Steps, nobody, open_to
 from apps.core import ids
 from apps.dsl.facts import task_facts
 from apps.dsl.policies import Hook
@@ -43,6 +44,8 @@ class _Case:
     output: Mapping[str, Any]
     """Of the script, as it answered."""
     candidates: list[Candidate]
+    not_called: Mapping[str, str]
+    """Who is eligible and was left out, and why."""
     rows: tuple[models.Model, ...]
     id: str
 
@@ -98,8 +101,12 @@ class AuctionStrategy:
             terms = Terms.of(output)
             able = [] if problem else _able(facts, pool, terms)
             if able:
-                made = _Case(facts=facts, task=task, terms=terms, output=output or {}, candidates=able, rows=rows, id=ids.time_ordered())
-                cases.append(made)
+                cases.append(
+                    _Case(
+                        facts=facts, task=task, terms=terms, output=output or {}, candidates=able, rows=rows, id=ids.time_ordered(),
+                        not_called=_not_called(facts, pool, terms, able),
+                    )  # fmt: skip
+                )
                 continue
             refused = NoHeadAgent(problem, strategy=self.name) if problem else _unable(facts, pool, terms, self.name)
             refused.rows = rows
@@ -156,7 +163,7 @@ class AuctionStrategy:
         )
         outcome = self._outcome(case, book, ranking, result, pool)
         auction = paperwork.auction_row(case, book, ranking, result, outcome, took_ms=answer.took_ms, setting=setting)
-        setting.records += [auction, *paperwork.bid_rows(auction, book, ranking)]
+        setting.records += [auction, *paperwork.bid_rows(auction, book, ranking, result)]
         if isinstance(outcome, Choice):
             return replace(outcome, details={**outcome.details, **_promise(auction.id, result.winner.json()), "took_ms": auction.took_ms})
         outcome.rows = case.rows
@@ -170,13 +177,16 @@ class AuctionStrategy:
             if not ranking.ranked:
                 why = f"No acceptable bid came from {len(book.called)} called"
                 if ranking.refused:
-                    why += f"; {len(ranking.refused)} were not acceptable under the terms"
+                    why += f"; {_refusals(ranking)}"
                 return NoHeadAgent(why, strategy=self.name)
-            return NoHeadAgent(f"{len(ranking.ranked)} bids came, and at least {terms.min_bids} are wanted", strategy=self.name)
+            came = f"{_many(len(ranking.ranked), 'acceptable bid')} came from {len(book.called)} called"
+            why = f"{came}, and at least {terms.min_bids} are wanted"
+            return NoHeadAgent(f"{why}; {_refusals(ranking)}" if ranking.refused else why, strategy=self.name)
         candidate = pool.members[winner.bid.agent]
         pool.take(candidate)
         place = "best" if not result.place else f"best of those with room (place {result.place + 1})"
-        because = f"{candidate.subject_id} made the {place} of {len(ranking.ranked)} bids ({terms.rule}): price {winner.bid.price:g}"
+        of = _many(len(ranking.ranked), "bid")
+        because = f"{candidate.subject_id} made the {place} of {of} ({terms.rule}): price {winner.bid.price:g}"
         if winner.pays != winner.bid.price:
             because += f", pays {winner.pays:g}"
         details = {
@@ -265,9 +275,27 @@ def _able(facts: TaskFacts, pool: CandidatePool, terms: Terms) -> list[Candidate
     return able
 
 
+def _not_called(facts: TaskFacts, pool: CandidatePool, terms: Terms, able: list[Candidate]) -> dict[str, str]:
+    if len(able) == len(pool.eligible):
+        return {}
+    called, wanted = {candidate.subject_id for candidate in able}, set(terms.capabilities)
+    out = dict(pool.kept_out(facts))
+    for candidate in pool.eligible:
+        name = candidate.subject_id
+        if name in called or name in out:
+            continue
+        if missing := sorted(wanted - candidate.capabilities):
+            out[name] = f"lacks {', '.join(missing)}, which the terms want"
+        elif not candidate.free:
+            out[name] = "has no room"
+        else:
+            out[name] = f"is not among the {terms.max_candidates} least loaded (max_candidates)"
+    return out
+
+
 def _unable(facts: TaskFacts, pool: CandidatePool, terms: Terms, name: str) -> NoHeadAgent | PoolFull:
     wanted = set(terms.capabilities)
-    if any(wanted <= c.capabilities and not hinders(facts, c) for c in pool.members.values()):
+    if any(wanted <= c.capabilities and not c.hindered(facts) for c in pool.members.values()):
         return PoolFull(strategy=name)
     return NoHeadAgent(f"No candidate has what the terms want: {', '.join(sorted(wanted))}", strategy=name)
 
@@ -276,6 +304,18 @@ def _quota(pool: CandidatePool, setting: Setting) -> Quota:
     loaded = [c for c in pool.eligible if c.load]
     known = setting.standings([c.subject_id for c in loaded])
     return Quota(held=sum(c.load for c in loaded), on_probation=sum(c.load for c in loaded if known[c.subject_id].on_probation))
+
+
+def _refusals(ranking: Ranking) -> str:
+    """"2 bids were refused: over the reserve price"; the commonest reason first."""
+    reasons = Counter(ranking.refused.values()).most_common()
+    which = reasons[0][0] if len(reasons) == 1 else ", ".join(f"{why} ({count})" for why, count in reasons)
+    count = len(ranking.refused)
+    return f"{_many(count, 'bid')} {'was' if count == 1 else 'were'} refused: {which}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _promise(auction_id: str, entry: Mapping[str, Any]) -> dict[str, Any]:

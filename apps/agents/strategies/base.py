@@ -84,20 +84,8 @@ class Strategy(Protocol):
         ...
 
 
-DECLINED = "declined"
 NAMED = 5
 """Agents named in a sentence."""
-
-
-def hinders(facts: TaskFacts, candidate: Candidate) -> str:
-    """Why this candidate can never do this task, whoever else is there; "" when nothing hinders."""
-    if facts.only and candidate.subject_id not in facts.only:
-        return "is not among the assigned subjects"
-    if facts.excluded and facts.excluded.get(candidate.subject_id) == DECLINED:
-        return "declined the task"
-    if candidate.gone:
-        return "is revoked"
-    return candidate.unfit(facts)
 
 
 def acceptable(facts: TaskFacts, pool: CandidatePool, more: Callable[[Candidate], bool] | None = None) -> Callable[[Candidate], bool]:
@@ -105,7 +93,7 @@ def acceptable(facts: TaskFacts, pool: CandidatePool, more: Callable[[Candidate]
     else is left. `more`: a further condition."""
 
     def willing(candidate: Candidate) -> bool:
-        return not hinders(facts, candidate) and (more is None or more(candidate))
+        return not candidate.hindered(facts) and (more is None or more(candidate))
 
     def fresh(candidate: Candidate) -> bool:
         return candidate.subject_id not in facts.excluded and willing(candidate)
@@ -125,9 +113,9 @@ def nobody(facts: TaskFacts, pool: CandidatePool, *, strategy: str) -> PoolFull 
     """Why nobody has room for it: PoolFull when somebody may have later, else NoHeadAgent."""
     if not pool:
         return NoHeadAgent("No candidate holds the required role in this job space", strategy=strategy)
-    why = {name: reason for name, candidate in pool.members.items() if (reason := hinders(facts, candidate))}
+    why = {name: reason for name, candidate in pool.members.items() if (reason := candidate.hindered(facts))}
     if len(why) < len(pool.members):
-        return PoolFull(strategy=strategy)
+        return PoolFull("Every candidate that can do it is busy, away or not taking work" if why else "", strategy=strategy)
     reasons = set(why.values())
     if facts.only and not set(facts.only) & pool.members.keys():
         named = ", ".join(facts.only[:NAMED])

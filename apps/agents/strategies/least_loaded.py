@@ -20,6 +20,7 @@ class LeastLoadedStrategy:
         best = pool.lightest(acceptable(facts, pool))
         if best is None:
             return nobody(facts, pool, strategy=self.name)
-        because = f"{best.subject_id} is the least loaded of {len(pool.eligible)} ({best.load} of {best.room:g} open)"
+        fit = len(pool.eligible) - len(pool.kept_out(facts))
+        because = f"{best.subject_id} is the least loaded of {fit} ({best.load} of {best.room:g} open)"
         pool.take(best)
         return Choice(candidate=best, strategy=self.name, because=because)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from apps.agents.candidates import CandidatePool
 from apps.agents.facts import TaskFacts
 from apps.agents.presence import Presence
-from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome, PoolFull, Setting, Steps, hinders
+from apps.agents.strategies.base import Choice, NoHeadAgent, Outcome, PoolFull, Setting, Steps
 
 
 class StaticStrategy:
@@ -22,10 +22,16 @@ class StaticStrategy:
             return NoHeadAgent("static_head_agent_subject_id is not configured", strategy=self.name)
         candidate = pool.members.get(wanted)
         if candidate is None:
-            return NoHeadAgent("The configured head agent is not in the candidate pool", strategy=self.name, agent=wanted)
-        if why := hinders(facts, candidate):
-            return NoHeadAgent(f"The configured head agent {why}", strategy=self.name, agent=wanted)
-        if candidate.bar or candidate.presence is Presence.AWAY or not candidate.free:
-            return PoolFull(strategy=self.name, agent=wanted)
+            return NoHeadAgent(f"The configured head agent, {wanted}, is not in the candidate pool", strategy=self.name)
+        if why := candidate.hindered(facts):
+            return NoHeadAgent(f"The configured head agent, {wanted}, {why}", strategy=self.name)
+        if why := candidate.bar or ("away" if candidate.presence is Presence.AWAY else ""):
+            return PoolFull(f"The configured head agent, {wanted}, takes no work now: {why}", strategy=self.name)
+        if not candidate.free:
+            load = f"{candidate.load} of {candidate.room:g} open"
+            return PoolFull(f"The configured head agent, {wanted}, is busy ({load})", strategy=self.name)
         pool.take(candidate)
-        return Choice(candidate=candidate, strategy=self.name, because=f"{wanted} is the org's configured head agent and is in the pool")
+        because = f"{wanted} is the org's configured head agent and is in the pool"
+        if wanted in pool.barred:
+            because += ", though it has never announced itself"
+        return Choice(candidate=candidate, strategy=self.name, because=because)

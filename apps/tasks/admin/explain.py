@@ -49,7 +49,8 @@ def _shown(step: Mapping[str, Any], since: datetime) -> dict[str, Any]:
         found["input"] = _json(step["input"])
         found["sha"] = step["script_sha256"][:12]
     elif step["kind"] == "auction":
-        found["bids"] = [{**bid, "parts": _parts(bid["parts"])} for bid in step["bids"][:SHOWN]]
+        found["bids"] = [_bid(bid, step["winner"]) for bid in step["bids"][:SHOWN]]
+        found["not_called"] = (step["details"].get("not_called") or {}).get("agents", {})
     elif step["kind"] == "assignment":
         found["pool"] = _pool(step["decision"], step["winner"])
     elif step["kind"] == "decision" and "barred" in step["details"]:
@@ -62,11 +63,13 @@ def _shown(step: Mapping[str, Any], since: datetime) -> dict[str, Any]:
 def _pool(made: Mapping[str, Any], winner: str) -> list[dict[str, Any]]:
     """Everybody who was looked at: the winner, the eligible, and who was kept out by what."""
     rows = []
-    for name, facts in made.get("eligible", {}).items():
+    eligible = made.get("eligible", {})
+    for name, facts in (eligible if isinstance(eligible, dict) else dict.fromkeys(eligible, {})).items():
         room = facts.get("room")
         load = f"{facts.get('load', 0)} of {'any number' if room is None else f'{room:g}'}"
         rows.append({"agent": name, "won": name == winner, "load": load, "presence": facts.get("presence", ""), "why": ""})
-    out = {**made.get("barred", {}), **{name: f"{why} it before" for name, why in made.get("excluded", {}).items()}}
+    out = {**{name: f"{why} it before" for name, why in made.get("excluded", {}).items()}, **made.get("barred", {})}
+    out = {name: why for name, why in out.items() if name not in eligible}
     rows += [{"agent": name, "won": False, "load": "", "presence": "", "why": why} for name, why in out.items()]
     return sorted(rows, key=lambda row: (not row["won"], bool(row["why"])))[:SHOWN]
 
@@ -78,6 +81,10 @@ def _waiting(waiting: Mapping[str, Any] | None) -> dict[str, Any] | None:
     seconds = waiting["estimate_s"]
     estimate = f"about {seconds:g} s" if seconds is not None else ""
     return {**waiting, "estimate": estimate, "pool": _pool({**pool, "excluded": {}}, "") if pool else []}
+
+
+def _bid(bid: Mapping[str, Any], winner: str) -> dict[str, Any]:
+    return {**bid, "parts": _parts(bid["parts"]), "won": bid["agent"] == winner and bid["place"]}
 
 
 def _parts(parts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 
-from apps.core import clock
+from apps.core import clock, ids
 from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Invalid, PlatformError, Problem
 from apps.core.http import answer, read_object
@@ -47,6 +47,10 @@ class Simulate(TaskView):
             (kind, data), prefix = enveloped({"type": "task", **{k: v for k, v in body.items() if k != "options"}}), "data."
         options = read_options(given, request.user)
         now = clock.now()
+        if isinstance(data, dict):
+            # Nothing will ever be called that: who only wants to know need not think of a name.
+            name = "sub_task_id" if kind == "sub_task" or "sub_task_id" in data and not kind else "task_id"
+            data = {name: f"simulated-{ids.time_ordered()}", **data}
         try:
             entry = InitialJobParser().parse(data, kind=kind, submitter=request.user.submitter)
             return answer(simulate(entry, request.user, options, now=now))

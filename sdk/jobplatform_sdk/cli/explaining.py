@@ -45,7 +45,8 @@ def explain(options: argparse.Namespace, client: Client, screen: Screen) -> int:
 def _more(step: dict[str, Any]) -> list[str]:
     """What a person asks next: who else there was, and every bid."""
     if step["kind"] == "auction":
-        return [_bid(bid) for bid in step["bids"][:SHOWN]]
+        not_called = ((step.get("details") or {}).get("not_called") or {}).get("agents", {})
+        return [*map(_bid, step["bids"][:SHOWN]), *(f"{name}: not called, {why}" for name, why in not_called.items())]
     if step["kind"] != "assignment":
         return []
     made = step["decision"]
@@ -56,9 +57,11 @@ def _more(step: dict[str, Any]) -> list[str]:
 
 def _bid(bid: dict[str, Any]) -> str:
     if bid["outcome"] != "accepted":
-        return f"{bid['agent']}: {bid['outcome']}, {bid['why']}"
+        price = "" if bid.get("price") is None else f"price {bid['price']:g}, "
+        return f"{bid['agent']}: {price}{bid['outcome']}, {bid['why']}"
     parts = ", ".join(f"{name} {value:g}" for name, value in bid["parts"].items())
-    return f"{bid['place']}. {bid['agent']}: price {bid['price']:g}, score {bid['score']:g}" + (f" ({parts})" if parts else "")
+    made_of, passed_over = f" ({parts})" if parts else "", f"; passed over: {bid['why']}" if bid["why"] else ""
+    return f"{bid['place']}. {bid['agent']}: price {bid['price']:g}, score {bid['score']:g}{made_of}{passed_over}"
 
 
 def _waiting(waiting: dict[str, Any], screen: Screen) -> None:

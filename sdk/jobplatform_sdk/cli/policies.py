@@ -170,6 +170,8 @@ def _show(found: dict[str, Any], client: Client, screen: Screen) -> None:
         return
     counts = (f"{result['runs']:,} decisions", f"{result['flipped']:,} flip", f"{result['took_s']:g} s")
     screen.line(f"{found['script_id']}@{found['version']}", *counts)
+    if found.get("summary"):
+        screen.line(found["summary"])
     for change, count in result["changes"].items():
         screen.line(f"{count:>9,}", change)
     if result["errors"]["draft"]:

@@ -74,6 +74,8 @@ class Command(BaseCommand):
         except answers.BadAnswer as bad:
             raise CommandError(f"{file}: {bad}. The script answered {json.dumps(answer.value)}") from bad
         self.stdout.write(json.dumps(output, indent=2, ensure_ascii=False))
+        if strangers := answers.strangers(policy.hook, output):
+            self.stderr.write(f"note: the answer holds what are {strangers}")
         self.stderr.write(f"{policy.function} took {answer.duration_us / 1000:.2f} ms")
 
     def _run_tests(self, file: Path, source: str, hook: Hook, tests: Path, timeout_ms: int) -> None:
