@@ -52,6 +52,14 @@ class ScriptBook:
             found.update(self._look_up(stale, now))
         return found
 
+    def dormant(self, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Of these (org_id, script_id), those that the org may know and that have no active version. One query."""
+        pairs = set(wanted)
+        names = {script_id for _, script_id in pairs}
+        rows = PolicyScript.objects.filter(org_id__in={org_id for org_id, _ in pairs} | {BUILT_IN}, script_id__in=names)
+        known = set(rows.values_list("org_id", "script_id"))
+        return {pair for pair in pairs if pair in known or (BUILT_IN, pair[1]) in known}
+
     def forget(self) -> None:
         self._active: dict[tuple[str, str], tuple[float, Script | None]] = {}
         self._scripts: dict[str, Script] = {}

@@ -72,10 +72,14 @@ class PolicyRunner:
         """One decision each, in order."""
         policy = POLICIES[hook]
         elsewhere = self._elsewhere(requests)
-        found = (self._scripts or book()).find_many(
+        shelf = self._scripts or book()
+        found = shelf.find_many(
             (request.org_id, request.script_id) for request in requests if request.script_id and can_exist(request.script_id)
         )
         scripts = [found.get((request.org_id, request.script_id or "")) for request in requests]
+        here = {(request.org_id, request.script_id or "") for index, request in enumerate(requests) if index not in elsewhere}
+        absent = {pair for pair, script in found.items() if script is None and pair in here}
+        dormant = shelf.dormant(absent) if absent else set()
         asked = [index for index, script in enumerate(scripts) if script is not None and script.hook is hook and index not in elsewhere]
         evaluations = [
             Evaluation(
@@ -93,7 +97,7 @@ class PolicyRunner:
         decisions = [
             _remote_decision(hook, request, told[index], now)
             if index in told
-            else _decision(hook, request, script, answered.get(index), now)
+            else _decision(hook, request, script, answered.get(index), now, dormant=(request.org_id, request.script_id) in dormant)
             for index, (request, script) in enumerate(zip(requests, scripts, strict=True))
         ]
         for decision in decisions:
@@ -166,9 +170,13 @@ def _remote_decision(hook: Hook, request: PolicyRequest, told: _Told, now: datet
     )
 
 
-def _decision(hook: Hook, request: PolicyRequest, script: Script | None, answer: Answer | None, now: datetime) -> PolicyDecision:
+def _decision(
+    hook: Hook, request: PolicyRequest, script: Script | None, answer: Answer | None, now: datetime, *, dormant: bool = False
+) -> PolicyDecision:
     output, error = None, ""
-    if script is None:
+    if script is None and dormant:
+        error = "the policy script has no active version"
+    elif script is None:
         # The same words whether the script is another org's or nobody's.
         error = "there is no such policy script" if request.script_id else ""
     elif answer is None:

@@ -41,11 +41,11 @@ def policy(run: PolicyRun) -> str:
 
 
 def auction(row: Auction) -> str:
-    who = "The org's auction service" if row.source == "service" else f"An auction among {_many(row.called, 'candidate')}"
+    who = "The org's auction service" if row.source == "service" else f"An auction among {many(row.called, 'candidate')}"
     if row.winner:
         pays = f", pays {row.pays:g}" if row.pays is not None and row.pays != row.price else ""
         price = f" for {row.price:g}{pays}" if row.price is not None else ""
-        of = f", out of {_many(row.bids, 'bid')}" if row.bids else ""
+        of = f", out of {many(row.bids, 'bid')}" if row.bids else ""
         return _sentence(f"{who} went to {row.winner}{price}{of}{_because(row.because)}")
     return _sentence(f"{who} found nobody ({row.outcome.replace('_', ' ')}){_because(row.because)}")
 
@@ -62,7 +62,7 @@ def assignment(row: Assignment, charged: float | None = None) -> str:
     price = "" if charged is None else f"; it charged {charged:g}"
     if price and (promised := (made.get("promise") or {}).get("price")) is not None:
         price += f", having promised {promised:g}"
-    pool = f" from {_many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
+    pool = f" from {many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
     refused = "".join(f"; {each['strategy']}, asked before, found nobody: {each['why']}" for each in made.get("refusals", ()))
     stale = "; the role service's last answer was used" if (made.get("roles") or {}).get("stale") else ""
     chosen = f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}"
@@ -106,7 +106,7 @@ def _spoken(word: str) -> str:
     return str(word).replace("_", " ")
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 

@@ -34,7 +34,7 @@ from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.policies import POLICIES, Hook, instead
 from apps.dsl.runner import PolicyDecision, PolicyRequest, PolicyRunner
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
-from apps.tasks import batch, crowding, explain, explain_waiting, intake
+from apps.tasks import batch, crowding, explain, explain_waiting, explain_words, intake
 from apps.tasks.entries import ExecutionMode, TaskEntry
 from apps.tasks.models import Task
 from apps.tasks.states import TaskStatus
@@ -193,7 +193,7 @@ class _Closed(Floor):
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         self.questions += questions
-        return [Answer(problem=NOT_ASKED) for _ in questions]
+        return [Answer(problem=NOT_ASKED, asked=False) for _ in questions]
 
 
 class _Open(_Closed):
@@ -244,7 +244,7 @@ def _auction(questions: Sequence[Question], records: Sequence[Model], *, asked: 
         return None
     question = questions[0]
     if not isinstance(question, CallForBids):
-        return {"source": "service", "asked": asked}
+        return {"source": "service", "asked": asked, "call": dict(question.body), "called": sorted(question.body["candidate_subject_ids"])}
     found = {"source": "bids", "asked": asked, "call": dict(question.call), "called": sorted(question.book.called)}
     if asked:
         found["bids"] = {agent: {"price": bid.price, "eta_s": bid.eta_s, "confidence": bid.confidence}
@@ -279,8 +279,9 @@ def _told(task: Task, found: Mapping[str, Any]) -> tuple[str, str]:
         then = f"{place}, and {choice['winner']} {gets} ({choice['strategy']}): {choice['because']}"
         outcome = "assigned"
     elif found["auction"] and not found["auction"]["asked"]:
-        called = len(found["auction"].get("called", ()))
-        then, outcome = f"{place}, and an auction would be held among {called} candidates", "auction"
+        called = explain_words.many(len(found["auction"]["called"]), "candidate")
+        held = "an auction would be held among" if found["auction"]["source"] == "bids" else "the org's auction service would choose among"
+        then, outcome = f"{place}, and {held} {called}", "auction"
     elif choice["waits"]:
         then, outcome = f"{place}, and it would wait: {choice['because']}", "waiting"
     else:

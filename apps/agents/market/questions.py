@@ -39,3 +39,5 @@ class Answer:
     """Of a service: its decoded JSON."""
     problem: str = ""
     """Why there is no answer, in one sentence."""
+    asked: bool = True
+    """False: nobody was asked, on purpose (a simulation)."""

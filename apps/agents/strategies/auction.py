@@ -204,6 +204,8 @@ class AuctionStrategy:
 
     def _served(self, case: _Case, answer: Answer, pool: CandidatePool, setting: Setting) -> Outcome:
         """An external service chose, or did not. What it says is checked against the candidates it was given."""
+        if not answer.asked:
+            return NotYet(strategy=self.name, problem=answer.problem)
         agent, problem = service.chosen(answer, {candidate.subject_id for candidate in case.candidates})
         if problem:
             outcome: Outcome = NoHeadAgent(f"The auction service chose nobody: {problem}", strategy=self.name)
@@ -228,15 +230,23 @@ class AuctionStrategy:
         since = setting.now - timedelta(seconds=RUNNER_UP_SECONDS)
         rows = Auction.objects.filter(task_key__in=[facts.key for facts in declined], outcome="awarded", at__gte=since).order_by("id")
         latest = {row.task_key: row for row in rows}
-        found = {facts.key: self._runner_up(facts, latest[facts.key], pool) for facts in declined if facts.key in latest}
+        quota = _quota(pool, setting) if latest else Quota()
+        found = {facts.key: self._runner_up(facts, latest[facts.key], pool, quota) for facts in declined if facts.key in latest}
         return {key: choice for key, choice in found.items() if choice is not None}
 
-    def _runner_up(self, facts: TaskFacts, auction: Auction, pool: CandidatePool) -> Choice | None:
+    def _runner_up(self, facts: TaskFacts, auction: Auction, pool: CandidatePool, quota: Quota) -> Choice | None:
         eligible = {candidate.subject_id for candidate in open_to(facts, pool)} if auction.ranking else set()
-        for place, entry in enumerate(auction.ranking, 1):
-            agent = entry["agent"]
-            if agent in eligible and agent not in facts.excluded:
-                candidate = pool.members[agent]
+        left = [
+            (place, entry)
+            for place, entry in enumerate(auction.ranking, 1)
+            if entry["agent"] in eligible and entry["agent"] not in facts.excluded
+        ]
+        established = any(not entry["on_probation"] for _, entry in left)
+        for place, entry in left:
+            agent, candidate = entry["agent"], pool.members[entry["agent"]]
+            # Who was passed over as a newcomer does not get by a refusal what it could not win.
+            if not (entry["on_probation"] and established and (candidate.load or not quota.left)):
+                quota.held, quota.on_probation = quota.held + 1, quota.on_probation + entry["on_probation"]
                 pool.take(candidate)
                 gone = [name for name, why in facts.excluded.items() if why == DECLINED]
                 because = f"{agent} made bid {place} of {auction.bids}; {', '.join(gone[-3:])} declined"

@@ -69,6 +69,12 @@ def test_a_foreign_script_is_as_unknown_as_a_missing_one(runner):
     assert (foreign.output, foreign.script_version, foreign.script_sha256) == (None, 0, "")
 
 
+def test_an_own_script_that_was_never_activated_is_told_from_one_that_does_not_exist(runner):
+    scripts.register(org_id="acme", script_id="draft", hook="approval", source=APPROVE, by="tests", now=NOON)
+    draft, foreign = decide(runner, request("draft"), request("draft", org_id="other"))
+    assert (draft.error, foreign.error) == ("the policy script has no active version", "there is no such policy script")
+
+
 @pytest.mark.parametrize(
     "name", ["a loop of a milliard steps", "the text of a deep list", "failing on purpose", "an answer of a hundred kilobytes"]
 )

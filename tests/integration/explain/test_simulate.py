@@ -195,3 +195,14 @@ def test_submitters_may_ask_but_not_with_other_rules_and_never_for_another_org(a
     assert client.post(PATH, body, "application/json", headers=theirs).status_code == 422
     body = {"type": "task", "data": make_entry(submitter_subject_id="acme:x")}
     assert client.post(PATH, body, "application/json", headers=theirs).status_code == 404
+
+
+def test_an_auction_service_is_announced_and_not_asked_and_no_fallback_is_told_instead(ask):
+    register("auction/mine", "auction_input", AUCTION, activate=True)
+    service = {"auction_service_url": "https://auctions.example.org/", "auction_input_dsl_id": "auction/mine"}
+    make_org("acme", agent_resolution_strategy="auction", agent_resolution_fallbacks=["least_loaded"], **service)
+    OrgConfigProvider().refresh("acme")
+    told = ask()
+    assert (told["outcome"], told["auction"]["source"], told["auction"]["asked"]) == ("auction", "service", False)
+    assert told["auction"]["called"] == ["ada", "bo"] and told["auction"]["call"]["bid_window_ms"] == 100
+    assert told["summary"].endswith("and the org's auction service would choose among 2 candidates.")

@@ -222,6 +222,7 @@ def test_bids_of_one_batch_are_called_for_at_once_and_nobody_wins_more_than_it_h
     assert winners == ["ada"] * 2 + ["bo"] * 4
     passed = [row.details["passed_over"] for row in Auction.objects.filter(winner="bo")]
     assert all(each == {"ada": "no room left: it won others of this batch"} for each in passed)
+    assert Bid.objects.filter(agent="ada", place=1, why="no room left: it won others of this batch").count() == len(passed) == 4
 
 
 def test_nonsense_is_recorded_and_changes_nothing(crowd, queued, dispatch):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.dsl.answers import PRIORITY_MAX, PRIORITY_MIN, BadAnswer, parse
+from apps.agents.market.terms import Terms
+from apps.dsl.answers import PRIORITY_MAX, PRIORITY_MIN, TERMS, BadAnswer, parse, strangers
 from apps.dsl.policies import Hook
 
 JSON = st.recursive(
@@ -99,7 +100,8 @@ def test_a_plan_names_one_of_its_candidates(value):
         (Hook.AUCTION_INPUT, {"min_confidence": 2}, "`min_confidence` must be a number from 0 to 1"),
         (Hook.AUCTION_INPUT, {"min_reputation": True}, "`min_reputation` must be a number from 0 to 1"),
         (Hook.AUCTION_INPUT, {"brief": {"text": "x" * 9000}}, "`brief` must be a dict of at most 8192 bytes as JSON"),
-        (Hook.PLAN_RETRIEVE, {"head_agent_subject_id": "eve"}, "`head_agent_subject_id` 'eve' is not a candidate"),
+        (Hook.PLAN_RETRIEVE, {"head_agent_subject_id": "eve"}, "`head_agent_subject_id` 'eve' is not a candidate; these are: ada, bo"),
+        (Hook.PLAN_RETRIEVE, {"head_agent_subject_id": "adda"}, "`head_agent_subject_id` 'adda' is not a candidate; did you mean ada?"),
         (Hook.PLAN_RETRIEVE, {}, "`head_agent_subject_id` must be text, not None"),
     ],
 )
@@ -117,3 +119,10 @@ def test_an_approval_keeps_what_else_the_script_said(accepted):
 
 def test_an_auction_may_leave_everything_to_the_platform():
     assert parse(Hook.AUCTION_INPUT, {}, {}) == {}
+
+
+def test_what_is_no_term_of_an_auction_is_told_with_what_may_have_been_meant():
+    answer = {"reserve": 5, "rule": "first_price", "reason": "cheap", "house_rule": 1}
+    assert strangers(Hook.AUCTION_INPUT, answer) == "no terms of our auctions: reserve (did you mean reserve_price?), house_rule"
+    assert strangers(Hook.AUCTION_INPUT, {"min_bids": 2}) == strangers(Hook.APPROVAL, {"reserve": 5}) == ""
+    assert set(TERMS) == set(Terms.__slots__)
