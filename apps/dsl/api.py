@@ -20,8 +20,9 @@ from apps.dsl import script_tests, scripts
 from apps.dsl.book import BUILT_IN
 from apps.dsl.differing import comparison
 from apps.dsl.models import PolicyScript
-from apps.dsl.policies import Hook
+from apps.dsl.policies import POLICIES, Hook
 from apps.orgs.access import RequireRole
+from apps.orgs.config_store import OrgConfigProvider
 
 PAGE = 200
 # The text of a script is one long string; `scripts.register` says when it is too long.
@@ -57,7 +58,7 @@ class Policies(APIView):
     def post(self, request: Request) -> HttpResponse:
         wanted = _typed(read_object(request, LIMITS), REGISTRATION, optional={"activate", "tests"})
         registered = scripts.register(org_id=request.user.org_id, **wanted, by=request.user.actor, now=clock.now())
-        return answer(_version(registered.script), 201 if registered.created else 200)
+        return answer(_named(request, registered.script), 201 if registered.created else 200)
 
 
 class Policy(APIView):
@@ -74,7 +75,7 @@ class Policy(APIView):
                 raise scripts.UnknownScript(script_id=script_id)
         full = PolicyScript.objects.get(pk=shown.pk)
         texts = {"source": full.source, "tests": full.tests}
-        return answer({**_version(full), **texts, "versions": [_version(version) for version in versions]})
+        return answer({**_named(request, full), **texts, "versions": [_version(version) for version in versions]})
 
 
 class PolicyDiff(APIView):
@@ -128,7 +129,7 @@ class PolicyStatus(APIView):
         if not scripts.can_exist(script_id) or not 0 < version < 2**31:
             raise scripts.UnknownScript(script_id=script_id)
         who = {"by": request.user.actor, "now": clock.now()}
-        return answer(_version(self.change(org_id=request.user.org_id, script_id=script_id, version=version, **who)))
+        return answer(_named(request, self.change(org_id=request.user.org_id, script_id=script_id, version=version, **who)))
 
 
 def _visible(request: Request) -> Any:
@@ -156,6 +157,16 @@ def _version(script: PolicyScript) -> dict[str, Any]:
         "created_at": clock.iso(script.created_at),
         "created_by": script.created_by,
     }
+
+
+def _named(request: Request, script: PolicyScript) -> dict[str, Any]:
+    """With what answers now, and the org's configuration key that names the script: one that none names answers only for tasks
+    that do."""
+    key = POLICIES[Hook(script.hook)].config_key
+    names = getattr(OrgConfigProvider().of(request.user.org_id), key)
+    active = _visible(request).filter(script_id=script.script_id, status=PolicyScript.Status.ACTIVE).order_by("-org_id").first()
+    facts = {"active_version": active.version if active else None, "named_by": [key] if names == script.script_id else []}
+    return {**_version(script), **facts}
 
 
 def _typed(body: dict[str, Any], fields: dict[str, type], optional: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:

@@ -24,7 +24,14 @@ _VERSION_FIELDS = {
     "created_at": serializers.DateTimeField(),
     "created_by": serializers.CharField(),
 }
-_VERSION = inline_serializer("PolicyVersion", _VERSION_FIELDS)
+_NAMED_FIELDS = {
+    **_VERSION_FIELDS,
+    "active_version": serializers.IntegerField(allow_null=True, help_text="the version that answers now; null: none does"),
+    "named_by": serializers.ListField(
+        child=serializers.CharField(), help_text="the org's configuration key that names it; empty: it answers only tasks that do"
+    ),
+}
+_VERSION = inline_serializer("PolicyVersion", _NAMED_FIELDS)
 _TESTS = serializers.ListField(
     child=serializers.JSONField(), required=False, help_text="its tests: objects with name, input and expect; run before it is activated"
 )
@@ -95,7 +102,7 @@ SHOW = extend_schema(
         200: inline_serializer(
             "PolicyDetail",
             {
-                **_VERSION_FIELDS,
+                **_NAMED_FIELDS,
                 "source": serializers.CharField(),
                 "tests": serializers.ListField(child=serializers.JSONField()),
                 "versions": inline_serializer("PolicyVersions", _VERSION_FIELDS, many=True),

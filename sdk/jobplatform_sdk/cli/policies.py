@@ -85,7 +85,17 @@ def policies(options: argparse.Namespace, client: Client, screen: Screen) -> int
             screen.line(Text(line, style={"+": "green", "-": "red"}.get(line[:1], "")))
     else:
         screen.line(f"{found['script_id']}@{found['version']}", found["status"])
+        _named(found, screen)
     return Exit.FINE
+
+
+def _named(found: dict[str, Any], screen: Screen) -> None:
+    """What its owner may have forgotten."""
+    keys = ", ".join(found.get("named_by") or ())
+    if keys and found.get("active_version") is None:
+        screen.note(f"{keys} names it, and no version of it is active: its question has no answer")
+    elif found["status"] == "active" and not keys and "named_by" in found:
+        screen.note("no configuration key names it: only tasks that name it are answered by it")
 
 
 def _list(options: argparse.Namespace, client: Client, screen: Screen) -> int:
@@ -128,6 +138,7 @@ def _register(options: argparse.Namespace, client: Client, screen: Screen) -> in
         screen.document(made)
     else:
         screen.line(f"{made['script_id']}@{made['version']}", made["status"], f"{made['tests_count']} tests")
+        _named(made, screen)
     return Exit.FINE
 
 
@@ -138,6 +149,8 @@ def _test(options: argparse.Namespace, client: Client, screen: Screen, version: 
     else:
         for test in ran["tests"]:
             screen.line(Text("ok    ", style="green") if test["passed"] else Text("FAILED", style="red"), test["name"])
+            if test.get("note"):
+                screen.line(Text(f"        {test['note']}", style="dim"))
             if not test["passed"]:
                 came = test["error"] or json.dumps(test["actual"], ensure_ascii=False)
                 screen.line(f"        expected {json.dumps(test['expected'], ensure_ascii=False)}, got {came}")

@@ -10,6 +10,7 @@ from apps.core import clock, ids
 from apps.core.errors import Invalid
 from apps.dsl import backtest, scripts
 from apps.dsl.backtest import Window
+from apps.dsl.comparing import told
 from apps.dsl.models import Backtest, BacktestFlip, PolicyRun
 from apps.dsl.policies import Hook
 from tests.factories import NOON, make_org
@@ -140,7 +141,10 @@ def test_a_changed_priority_is_told_with_the_shift_in_queue_order(acme):
     queue = test.result["queue"]
     assert queue["movers"][0] == {"task_key": "acme/t5", "from": 6, "to": 1, "old_priority": 5, "new_priority": 100}
     assert (queue["moved"], queue["pairs_swapped"], queue["kendall_tau"]) == (6, 5, round(1 - 2 * 5 / 15, 6))
+    words = "1 of 6 recorded decisions would be another: 1 raised. If all of them waited at once, 6 would stand elsewhere, the furthest"
+    assert told(Hook.PRIORITY, test.result) == f"{words} t5 from place 6 to 1."
     same = start(draft("def prioritize(task):\n    return {'priority': 10 - task['priority']}\n", "priority"))
+    assert told(Hook.PRIORITY, same.result) == "None of 6 recorded decisions would be another."
     assert (same.result["queue"]["kendall_tau"], same.result["queue"]["moved"], same.result["flipped"]) == (1.0, 0, 0)
 
 

@@ -204,6 +204,7 @@ def test_a_short_backtest_answers_at_once(client, ann, recorded):
     done = post(client, f"{PATH}/approval/mine/backtest", {"limit": 25}, ann)
     body = done.json()
     assert (done.status_code, body["status"], body["result"]["flipped"], body["version"]) == (200, "done", 10, 1)
+    assert body["summary"].startswith("10 of 25 recorded decisions would be another: 10 accept -> ")
     assert [flip["task_id"] for flip in body["flips"]] == [f"t{n}" for n in range(20, 30)]
     assert client.get(body["status_url"], headers=ann).json()["result"] == body["result"]
     assert [each["id"] for each in client.get("/api/v1/backtests", headers=ann).json()["items"]] == [body["id"]]

@@ -18,7 +18,9 @@ EXPLANATION = {
         {"step": 1, "kind": "policy", "at": "2026-11-22T10:00:00.000Z", "summary": f"a@1 approved it: {EVIL}"},
         {"step": 2, "kind": "auction", "at": "2026-11-22T10:00:01.000Z", "summary": "An auction went to ada.", "bids": [
             {"agent": "ada", "outcome": "accepted", "place": 1, "price": 2.0, "score": 1.5, "parts": {"price": 1.5}, "why": ""},
-            {"agent": "bo", "outcome": "ignored", "why": "it came late"}]},
+            {"agent": "di", "outcome": "accepted", "place": 2, "price": 3.0, "score": 3.0, "parts": {}, "why": "no room left"},
+            {"agent": "eve", "outcome": "refused", "price": 9.0, "why": "over the reserve price"},
+            {"agent": "bo", "outcome": "ignored", "why": "it came late"}], "details": {"not_called": {"agents": {"flo": "lacks gpu"}}}},
         {"step": 3, "kind": "assignment", "at": "2026-11-22T10:00:01.000Z", "summary": "Attempt 1: ada.",
          "decision": {"barred": {"cy": "away"}, "refusals": [{"strategy": "static", "why": "nobody"}], "tie_break": "by lot"}},
     ],
@@ -76,7 +78,9 @@ def test_jobctl_explains_in_lines_that_hold_no_surprises(jobctl, server):
     server.will(Reply(200, EXPLANATION))
     status, out, _ = jobctl("explain", "t1")
     assert status == FINE and "\x1b" not in out and "\x9b" not in out
-    for line in ("1. ada: price 2, score 1.5 (price 1.5)", "bo: ignored, it came late", "cy: away", "static: nobody", "by lot",
+    for line in ("1. ada: price 2, score 1.5 (price 1.5)", "bo: ignored, it came late", "cy: away",
+                 "2. di: price 3, score 3; passed over: no room left", "eve: price 9, refused, over the reserve price",
+                 "flo: not called, lacks gpu", "static: nobody", "by lot",
                  "held by  no room: all 2 candidates are busy", "3 before it", "nobody can say: all are busy"):  # fmt: skip
         assert line in out, out
     server.will(Reply(200, EXPLANATION))

@@ -28,11 +28,12 @@ def at_once(monkeypatch):
 def test_a_backtest_is_started_waited_for_and_shown(jobctl, server):
     server.will(
         Reply(202, {**BACKTEST, "status": "queued", "result": None}),
-        Reply(200, {**BACKTEST, "result": RESULT}),
+        Reply(200, {**BACKTEST, "summary": "2 of 3 recorded decisions would be another.", "result": RESULT}),
         Reply(200, {"items": [FLIP]}),
     )
     status, out, err = jobctl("backtest", "approval/small", "--version", "2", "--since", "2026-11-22T12:00:00Z", "--task", "t1")
     assert status == Exit.FINE and "2 flip" in out and "accept -> reject" in out and "tau 0.9" in out and "\x1b" not in out
+    assert "2 of 3 recorded decisions would be another." in out
     sent = server.seen[0]
     assert sent.path == "/api/v1/policies/approval/small/backtest"
     assert sent.json == {"version": 2, "since": "2026-11-22T12:00:00+00:00", "task_ids": ["t1"]}
@@ -57,10 +58,11 @@ def test_a_script_is_registered_with_the_tests_beside_it(jobctl, server, tmp_pat
 
 
 def test_tests_that_fail_are_shown_and_told_by_the_exit_status(jobctl, server):
-    bad = {"name": "large", "passed": False, "expected": {"accepted": True}, "actual": {"accepted": False}, "error": "", "duration_us": 9}
+    bad = {"name": "large", "passed": False, "expected": {"accepted": True}, "actual": {"accepted": False}, "error": "", "duration_us": 9,
+           "note": "no terms of our auctions: reserve"}  # fmt: skip
     server.will(Reply(200, {**VERSION, "passed": 0, "failed": 1, "tests": [bad]}))
     status, out, _ = jobctl("policies", "test", "approval/small")
-    assert status == Exit.NOT_COMPLETED and 'expected {"accepted": true}, got {"accepted": false}' in out
+    assert status == Exit.NOT_COMPLETED and 'expected {"accepted": true}, got {"accepted": false}' in out and "reserve" in out
 
 
 def test_versions_are_listed_compared_and_activated(jobctl, server):
@@ -74,6 +76,12 @@ def test_versions_are_listed_compared_and_activated(jobctl, server):
     assert "+x" in jobctl("policies", "diff", "approval/small")[1]
     assert "active" in jobctl("policies", "activate", "approval/small", "2")[1]
     assert [one.path.removeprefix("/api/v1/policies") for one in server.seen] == ["", "/approval/small/diff", "/approval/small/activate"]
+    server.will(
+        Reply(200, {**VERSION, "status": "active", "active_version": 2, "named_by": []}),
+        Reply(200, {**VERSION, "status": "retired", "active_version": None, "named_by": ["approval_dsl_id"]}),
+    )
+    assert "no configuration key names it" in jobctl("policies", "activate", "approval/small", "2")[2]
+    assert "approval_dsl_id names it, and no version of it is active" in jobctl("policies", "retire", "approval/small", "2")[2]
 
 
 @pytest.mark.parametrize("wrong", [["show"], ["activate", "a"], ["activate", "a", "x"], ["register", "a"], ["register", "a", "f.star"]])
