@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from apps.agents.candidates import Candidate, CandidatePool
+from apps.agents.reputation import figures
 from apps.agents.resolver import HeadAgentResolver
 from apps.agents.strategies.base import NAMED, nobody, open_to
 from apps.agents.strategies.static import StaticStrategy
@@ -13,12 +16,28 @@ from apps.tasks.batch import facts_of
 from apps.tasks.models import Task
 
 
-def crowded(task: Task, pool: CandidatePool, config: OrgConfig) -> str:
-    """One sentence; "" when somebody that may have it has room."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crowd:
+    why: str
+    """One sentence."""
+    busy: tuple[Candidate, ...] = ()
+    """Whose room it waits for; empty: room alone would not help."""
+
+    def seconds(self, before: int, *, org_id: str, now: datetime) -> float | None:
+        """Until there is room for one with so many `before` it, if those who are busy go on as they did: what an agent holds,
+        divided by how long it has a task (Little's law). None: nothing is known of any."""
+        known = figures(org_id, [candidate.subject_id for candidate in self.busy], now=now)
+        took = {name: found.latency_p50_s for name, found in known.items()}
+        per_second = sum(candidate.load / seconds for candidate in self.busy if (seconds := took[candidate.subject_id]))
+        return (before + 1) / per_second if per_second else None
+
+
+def crowded(task: Task, pool: CandidatePool, config: OrgConfig) -> Crowd | None:
+    """None when somebody that may have it has room."""
     if pool.unknown:
-        return pool.unknown
+        return Crowd(why=pool.unknown)
     if not len(pool):
-        return "no candidate holds the required role in this job space"
+        return Crowd(why="no candidate holds the required role in this job space")
     facts, static = facts_of(task), config.static_head_agent_subject_id
     if static in pool.members and HeadAgentResolver(config).chain(facts) == [StaticStrategy.name]:
         pool = pool.narrowed([static])  # nobody else is ever asked
@@ -26,22 +45,26 @@ def crowded(task: Task, pool: CandidatePool, config: OrgConfig) -> str:
     else:
         whose = ""
     if open_to(facts, pool):
-        return ""
+        return None
     able = [candidate for candidate in pool.members.values() if not candidate.hindered(facts)]
     if not able:
-        return nobody(facts, pool, strategy="").sentence
+        return Crowd(why=nobody(facts, pool, strategy="").sentence)
     out = pool.kept_out(facts)
     busy = [candidate for candidate in pool.eligible if candidate.subject_id not in out]
     if busy:
-        if whose:
-            return f"no room: {whose}, is busy ({_load(busy[0])})"
-        if not out:
-            return f"no room: all {len(busy)} candidates are busy" if len(busy) > 1 else f"no room: {_loads(busy)} is busy"
-        others = "; ".join(f"{name} {why}" for name, why in list(out.items())[:NAMED])
-        return f"no room: {_loads(busy)} {'is' if len(busy) == 1 else 'are'} busy, and the others are no help: {others}{_more(len(out))}"
+        return Crowd(why=f"no room: {_busy(busy, out, whose)}", busy=tuple(busy))
     barred = [(candidate.subject_id, pool.barred[candidate.subject_id]) for candidate in able if candidate.subject_id in pool.barred]
     who = "no candidate takes work now" if len(able) == len(pool) else "no candidate that can do it takes work now"
-    return f"{who}: {', '.join(f'{name} ({why})' for name, why in barred[:NAMED])}{_more(len(barred))}"
+    return Crowd(why=f"{who}: {', '.join(f'{name} ({why})' for name, why in barred[:NAMED])}{_more(len(barred))}")
+
+
+def _busy(busy: Sequence[Candidate], out: Mapping[str, str], whose: str) -> str:
+    if whose:
+        return f"{whose}, is busy ({_load(busy[0])})"
+    if not out:
+        return f"all {len(busy)} candidates are busy" if len(busy) > 1 else f"{_loads(busy)} is busy"
+    others = "; ".join(f"{name} {why}" for name, why in list(out.items())[:NAMED])
+    return f"{_loads(busy)} {'is' if len(busy) == 1 else 'are'} busy, and the others are no help: {others}{_more(len(out))}"
 
 
 def _load(candidate: Candidate) -> str:

@@ -24,6 +24,9 @@ from apps.tasks.states import TERMINAL, TaskStatus
 SHOWN = 200
 BIDS_SHOWN = 1000
 
+DONE = (TaskStatus.COMPLETED, TaskStatus.AWAITING_VERIFICATION)
+"""An attempt that gave a result."""
+
 # Of what happened in one millisecond the cause stands before what it led to.
 ORDER = {"policy": 0, "auction": 1, "decision": 2, "assignment": 3, "transition": 4}
 
@@ -32,15 +35,17 @@ def explain(task: Task, *, now: datetime) -> dict[str, Any]:
     """Plain JSON. `summary` and every step's `summary` are one sentence each, for people."""
     cut: list[str] = []
     bids, charged = _bids(task.key, cut), _charged(task.key)
+    transitions = _newest(Transition.objects.filter(task_key=task.key), "transition", cut)
+    done = {row.attempt: row.at for row in transitions if row.new in DONE}
     steps = [
         *map(_policy, _newest(PolicyRun.objects.filter(task_key=task.key), "policy", cut)),
         *(auction(row, bids.get(row.id, [])) for row in _newest(Auction.objects.filter(task_key=task.key), "auction", cut)),
         *map(_decision, _newest(Decision.objects.filter(task_key=task.key), "decision", cut, by=("-at", "-id"))),
         *(
-            _assignment(row, charged.get(row.attempt))
+            _assignment(row, charged.get(row.attempt), done.get(row.attempt))
             for row in _newest(Assignment.objects.filter(task_key=task.key), "assignment", cut, by=("-attempt",))
         ),
-        *map(_transition, _newest(Transition.objects.filter(task_key=task.key), "transition", cut)),
+        *map(_transition, transitions),
     ]
     steps.sort(key=lambda step: (step["at"], ORDER[step["kind"]], step["id"]))
     config = OrgConfigProvider().of(task.org_id)
@@ -135,17 +140,23 @@ def _decision(decision: Decision) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _assignment(assignment: Assignment, charged: float | None) -> dict[str, Any]:
-    """`decision` holds the pool as it was seen: who was eligible, who was barred and why, bids, tie-break, promise."""
+def _assignment(assignment: Assignment, charged: float | None, done: datetime | None) -> dict[str, Any]:
+    """What was promised beside what came of it, where it gave a result; `ratio` is the second by the first. `decision` holds the
+    pool as it was seen: who was eligible, who was barred and why, bids, tie-break, promise."""
     made = assignment.decision
-    promised = (made.get("promise") or {}).get("price")
-    ratio = charged / promised if promised and charged is not None else None
+    promise = made.get("promise") or {}
+    took = (done - assignment.at).total_seconds() if done else None
     return _step(
-        "assignment", assignment, explain_words.assignment(assignment, charged),
-        price={"promised": promised, "charged": charged, "ratio": ratio},
+        "assignment", assignment, explain_words.assignment(assignment, charged, took),
+        price={"promised": promise.get("price"), "charged": charged, "ratio": _ratio(charged, promise.get("price"))},
+        time_s={"promised": promise.get("eta_s"), "took": took, "ratio": _ratio(took, promise.get("eta_s"))},
         attempt=assignment.attempt, winner=assignment.head_agent_subject_id,
         strategy=assignment.strategy, because=assignment.because, decision=made, config_version=made.get("config_version"),
     )  # fmt: skip
+
+
+def _ratio(fact: float | None, promised: float | None) -> float | None:
+    return round(fact / promised, 4) if promised and fact is not None else None
 
 
 def _transition(transition: Transition) -> dict[str, Any]:

@@ -62,11 +62,11 @@ def _named(who: str) -> str:
 
 def _agent(task: Task, config: OrgConfig, now: datetime) -> dict[str, Any]:
     place = standing(task, now=now, config=config, room=False)
-    held_by, pool = list(place.held_by), None
+    held_by, pool, crowd = list(place.held_by), None, None
     try:
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
         if crowd := crowded(task, pool, config):
-            held_by.append(crowd)
+            held_by.append(crowd.why)
     except (PlatformError, *RedisDown) as error:
         held_by.append(f"the candidates are not known: {getattr(error, 'sentence', 'Redis is away')}")
     if place.where == "unknown":
@@ -74,7 +74,11 @@ def _agent(task: Task, config: OrgConfig, now: datetime) -> dict[str, Any]:
     elif place.where == "nowhere":
         held_by.append("it is not in the queue yet; the loader brings it within seconds")
     estimate, why = place.estimate_s, ""
-    if held_by:
+    if crowd and crowd.busy and len(held_by) == 1 and place.position is not None:
+        seconds = crowd.seconds(place.position, org_id=task.org_id, now=now)
+        estimate = None if seconds is None else round(seconds, 1)
+        why = held_by[0] if seconds is None else "when those who are busy go on as they did lately"
+    elif held_by:
         estimate, why = None, held_by[0]
     elif estimate is None:
         why = "nothing was dispatched in this job space in the last minute" if place.where == "lane" else "a dispatcher has it now"

@@ -57,16 +57,19 @@ def decision(row: Decision) -> str:
     return _sentence(f"{_spoken(row.kind).capitalize()}: {row.outcome.replace('_', ' ')} by {row.actor}{_because(row.because)}")
 
 
-def assignment(row: Assignment, charged: float | None = None) -> str:
+def assignment(row: Assignment, charged: float | None = None, took_s: float | None = None) -> str:
     made = row.decision
-    price = "" if charged is None else f"; it charged {charged:g}"
-    if price and (promised := (made.get("promise") or {}).get("price")) is not None:
-        price += f", having promised {promised:g}"
+    promise = made.get("promise") or {}
+    kept = f"; it took {took_s:.3g} s, having promised {promise['eta_s']:g} s" if took_s is not None and promise.get("eta_s") else ""
+    if charged is not None:
+        kept += f"; it charged {charged:g}"
+        if (promised := promise.get("price")) is not None:
+            kept += f", having promised {promised:g}"
     pool = f" from {many(made['pool_size'], 'candidate')}" if isinstance(made.get("pool_size"), int) else ""
     refused = "".join(f"; {each['strategy']}, asked before, found nobody: {each['why']}" for each in made.get("refusals", ()))
     stale = "; the role service's last answer was used" if (made.get("roles") or {}).get("stale") else ""
     chosen = f"Attempt {row.attempt}: {row.head_agent_subject_id} was chosen by {row.strategy}{pool}{_because(row.because)}"
-    return _sentence(f"{chosen}{refused}{stale}{price}")
+    return _sentence(f"{chosen}{refused}{stale}{kept}")
 
 
 def transition(row: Transition) -> str:

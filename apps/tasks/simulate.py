@@ -220,7 +220,7 @@ def _agent(task: Task, config: OrgConfig, runner: PolicyRunner, options: Options
         waits = pool.unknown or not isinstance(outcome, Exception) or getattr(outcome, "code", "") in ("pool_full", "not_yet")
         choice = {
             "found": False, "winner": None, "waits": bool(waits),
-            "because": waits and crowding.crowded(task, pool, config) or outcome.sentence,
+            "because": crowd.why if waits and (crowd := crowding.crowded(task, pool, config)) else outcome.sentence,
             "details": dict(getattr(outcome, "details", {}) or {}),
         }  # fmt: skip
     return {"candidates": shown, "choice": choice, "auction": auction}

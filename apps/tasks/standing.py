@@ -87,7 +87,8 @@ def _crowded(task: Task, config: OrgConfig, now: datetime) -> str:
         pool = AgentCandidatePoolResolver(task.org_id, config).pools([task.job_space_id], now=now)[task.job_space_id]
     except PlatformError as error:
         return f"no room: the candidates are not known: {error.sentence}"
-    return crowded(task, pool, config)
+    crowd = crowded(task, pool, config)
+    return crowd.why if crowd else ""
 
 
 def _pace(lane: str, this_minute: list[str], last_minute: list[str], now: datetime) -> float:

@@ -91,7 +91,7 @@ def test_an_assignment_tells_what_was_promised_and_what_was_charged(acme):
     PresenceBoard().record("acme", "bo", slots=1, instance="i", leaving=False, now=clock.now())
     task = submit(acme, task_id="priced")
     JobExecutor().run_batch(now=clock.now())
-    Assignment.objects.update(strategy="auction", decision={"promise": {"price": 2}})
+    Assignment.objects.update(strategy="auction", decision={"promise": {"price": 2, "eta_s": 10}})
 
     def assignment() -> dict:
         return next(step for step in told(task)["steps"] if step["kind"] == "assignment")
@@ -100,6 +100,9 @@ def test_an_assignment_tells_what_was_promised_and_what_was_charged(acme):
     about = {"org_id": "acme", "task_id": "priced", "agent": "bo", "attempt": 1, "seq": 1}
     ReportDesk().apply([AgentReport(kind=ReportKind.COMPLETED, at=clock.now(), result=1, price=3.0, **about)], now=clock.now())
     assert assignment()["price"] == {"promised": 2, "charged": 3.0, "ratio": 1.5}
+    Transition.objects.filter(new="completed").update(at=Assignment.objects.get().at + timedelta(seconds=12.5))
+    assert assignment()["time_s"] == {"promised": 10, "took": 12.5, "ratio": 1.25}
+    assert "; it took 12.5 s, having promised 10 s; it charged" in assignment()["summary"]
     assert assignment()["summary"].endswith("; it charged 3, having promised 2.")
 
 

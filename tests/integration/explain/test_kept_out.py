@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.utils import quote
 
+from apps.agents.models import Evidence
 from apps.agents.presence import PresenceBoard
 from apps.core import clock
 from apps.core.auth import Principal
@@ -64,7 +67,7 @@ def told(task: Task) -> dict:
 
 
 def held(task: Task) -> list[str]:
-    """As explain says it; the task's own page says the same."""
+    """As explain says it; the task's own page says the same. None of the agents has ever ended a task, so no estimate."""
     waiting = told(task)["waiting"]
     assert standing(task, now=clock.now()).held_by == waiting["held_by"]
     assert not waiting["held_by"] or (waiting["estimate_s"], waiting["estimate_why"]) == (None, waiting["held_by"][0])
@@ -89,6 +92,21 @@ def test_a_task_that_only_busy_agents_can_do_is_held_by_them_and_not_next_in_lin
     pool = told(waits)["waiting"]["candidates"]
     assert (list(pool["eligible"]), pool["free"], pool["barred"]) == (["ada"], 0, {"bo": "lacks gpu"})
     assert held(submit("anybody")) == []
+
+
+def test_while_those_who_can_do_it_are_busy_the_estimate_is_their_own_pace(acme):
+    submit("first", **GPU)
+    dispatch()
+    ended = clock.now() - timedelta(seconds=5)
+    for number, seconds in enumerate((9, 10, 30)):  # ada has a task for ten seconds, usually
+        Evidence.objects.create(
+            id=f"acme/old{number}#1", org_id="acme", agent="ada", task_key=f"acme/old{number}", attempt=1, outcome="completed",
+            assigned_at=ended - timedelta(seconds=seconds), ended_at=ended, seconds=seconds,
+        )  # fmt: skip
+    waits = [submit(name, **GPU) for name in ("second", "third")]
+    found = [told(task)["waiting"] for task in waits]
+    assert [(each["position"], each["estimate_s"]) for each in found] == [(0, 10.0), (1, 20.0)]
+    assert found[0]["held_by"][0].startswith("no room: ada (1 of 1 open) is busy") and "go on as they did" in found[0]["estimate_why"]
 
 
 def test_a_part_that_names_whom_it_is_for_is_held_by_him(acme):
