@@ -54,6 +54,8 @@ def crowded(task: Task, pool: CandidatePool, config: OrgConfig) -> Crowd | None:
     if busy:
         return Crowd(why=f"no room: {_busy(busy, out, whose)}", busy=tuple(busy))
     barred = [(candidate.subject_id, pool.barred[candidate.subject_id]) for candidate in able if candidate.subject_id in pool.barred]
+    if whose and barred:
+        return Crowd(why=f"{whose}, takes no work now: {barred[0][1]}")
     who = "no candidate takes work now" if len(able) == len(pool) else "no candidate that can do it takes work now"
     return Crowd(why=f"{who}: {', '.join(f'{name} ({why})' for name, why in barred[:NAMED])}{_more(len(barred))}")
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.admin.utils import quote
 
 from apps.agents.models import Evidence
-from apps.agents.presence import PresenceBoard
+from apps.agents.presence import Intake, PresenceBoard
 from apps.core import clock
 from apps.core.auth import Principal
 from apps.dsl import scripts
@@ -142,6 +142,34 @@ def test_the_agent_an_org_names_is_all_that_counts_where_no_other_strategy_follo
     assert decided("second")["refusals"] == [{"strategy": "static", "why": why}]
     (step,) = [step for step in told(waits)["steps"] if step["kind"] == "assignment"]
     assert step["summary"].endswith(f"; static, asked before, found nobody: {why}.")
+
+
+def test_the_agent_an_org_names_gets_nothing_it_cannot_do_and_nothing_while_it_takes_none(acme):
+    wants(agent_resolution_strategy="static", static_head_agent_subject_id="bo")
+    cannot = submit("fast", **GPU)
+    dispatch()
+    cannot.refresh_from_db()
+    assert cannot.status == "failed" and cannot.reason.endswith("static: The configured head agent, bo, lacks gpu")
+    PresenceBoard().record("acme", "bo", slots=1, instance="i", intake=Intake.PAUSED, leaving=False, now=clock.now())
+    waits = submit("plain")
+    dispatch()
+    assert held(waits) == ["bo, the org's configured head agent, takes no work now: paused by itself"]
+    assert not Assignment.objects.exists()
+
+
+def test_a_task_names_other_scripts_than_its_org_for_either_strategy(acme):
+    for name, place in (("first", 0), ("last", -1)):
+        source = f"def select(task, candidates):\n  return {{'head_agent_subject_id': candidates[{place}]['subject_id']}}"
+        scripts.register(org_id="acme", script_id=name, hook="plan_retrieve", source=source, by="t", now=clock.now(), activate=True)
+    wants(agent_resolution_strategy="plan+retrieve", plan_retrieve_dsl_id="first", agent_resolution_fallbacks=["static"])
+    submit("org")
+    submit("own", task_behavior_dsl_map={"plan_retrieve_dsl_id": "last"})
+    auction = {"agent_resolution_strategy": "auction", "auction_input_dsl_id": "none-such"}
+    failed = submit("auction", task_behavior_dsl_map=auction)
+    dispatch()
+    assert (decided("org")["script_id"], decided("own")["script_id"]) == ("first", "last")
+    failed.refresh_from_db()
+    assert "auction: The script none-such set no terms: there is no such policy script; static:" in failed.reason
 
 
 def test_whoever_was_chosen_is_never_listed_as_kept_out_nor_missing(acme):

@@ -11,7 +11,7 @@ from apps.agents.facts import TaskFacts
 from apps.agents.market.floor import carried_out, floor
 from apps.agents.presence import Presence
 from apps.agents.resolver import HeadAgentResolver
-from apps.agents.strategies.base import Choice, NoHeadAgent
+from apps.agents.strategies.base import Choice, NoHeadAgent, PoolFull
 from apps.dsl import scripts
 from apps.orgs.config_keys import WrongValue, check
 from apps.orgs.config_store import OrgConfigProvider
@@ -56,16 +56,20 @@ def serve(settings):
         server.close()
 
 
-def resolve(number: int = 1):
-    names = ("ada", "bo")
-    subjects = [CandidateSubject(subject_id=name, subject_type="agent", role_ids=(), capabilities=()) for name in names]
-    pool = CandidatePool([Candidate(subject=subject, presence=Presence.PRESENT, room=8, load=0) for subject in subjects])
-    facts = TaskFacts(
-        key=f"acme/t{number}", org_id="acme", task_id=f"t{number}", job_space_id="", priority=0, entry=make_entry(task_id=f"t{number}")
-    )
-    records = []
+def pool_of(room: int = 8) -> CandidatePool:
+    subjects = [CandidateSubject(subject_id=name, subject_type="agent", role_ids=(), capabilities=()) for name in ("ada", "bo")]
+    return CandidatePool([Candidate(subject=subject, presence=Presence.PRESENT, room=room, load=0) for subject in subjects])
+
+
+def facts_of(number: int) -> TaskFacts:
+    name = f"t{number}"
+    return TaskFacts(key=f"acme/{name}", org_id="acme", task_id=name, job_space_id="", priority=0, entry=make_entry(task_id=name))
+
+
+def resolve(number: int = 1, pool: CandidatePool | None = None):
+    facts, records = facts_of(number), []
     resolver = HeadAgentResolver(OrgConfigProvider().of("acme"))
-    outcomes, _ = carried_out(resolver.resolve([([facts], pool)], now=NOON, records=records), floor())
+    outcomes, _ = carried_out(resolver.resolve([([facts], pool or pool_of())], now=NOON, records=records), floor())
     (auction,) = records
     return outcomes[facts.key], auction
 
@@ -83,6 +87,17 @@ def test_it_gets_the_scripts_output_with_the_candidates_and_its_choice_is_taken(
         "reserve_price": 9, "house_rule": "count the words", "task_id": "t1", "org_id": "acme", "candidate_subject_ids": ["ada", "bo"],
     }  # fmt: skip
     assert (auction.source, auction.winner, auction.outcome) == ("service", "bo", "awarded")
+
+
+def test_one_it_chooses_for_more_than_it_has_room_for_is_not_overloaded(serve):
+    serve(good("bo"))
+    first, second = (resolve(number, pool) for pool in [pool_of(room=1)] for number in (1, 2))
+    assert isinstance(first[0], Choice) and isinstance(second[0], NoHeadAgent) and "'bo' is not a candidate" in second[0].sentence
+    facts, pool, records = [facts_of(number) for number in (3, 4)], pool_of(room=1), []
+    asking = HeadAgentResolver(OrgConfigProvider().of("acme")).resolve([(facts, pool)], now=NOON, records=records)
+    outcomes, _ = carried_out(asking, floor())
+    assert isinstance(outcomes["acme/t3"], Choice) and isinstance(outcomes["acme/t4"], PoolFull)
+    assert [row.outcome for row in records] == ["awarded", "service_failed"] and "no room left" in records[1].because
 
 
 @pytest.mark.parametrize(

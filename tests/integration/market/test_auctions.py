@@ -174,6 +174,8 @@ def test_when_the_winner_declines_the_runner_up_gets_it_without_another_auction(
     assert task("t1").head_agent_subject_id == "bo"
     second = Assignment.objects.get(attempt=2)
     assert (second.decision["runner_up"], second.decision["place"]) == (True, 2)
+    promise = {"auction_id": Auction.objects.get().id, "price": 2.0, "pays": 2.0, "eta_s": 0.0, "confidence": 1.0}
+    assert second.decision["promise"] == promise
     assert "ada declined" in second.because
     decline("t1", "bo", 2)
     dispatch()

@@ -153,6 +153,23 @@ def test_confidence_beyond_what_an_agent_has_shown_does_not_count():
     assert found.ranked[1].parts["confidence"] == pytest.approx(4.0)
 
 
+def test_promises_that_held_count_for_what_the_terms_say_they_are_worth():
+    standings = {"true": Standing(evidence=50, calibration=0.9), "loose": Standing(evidence=50, calibration=0.2)}
+    bids = [bid("true", 6), bid("loose", 5)]
+    found = ranked(bids, Terms(rule="weighted", weights={"price": 1, "calibration": 2}), standings)
+    assert names(found) == ["true", "loose"]
+    assert [each.parts["calibration"] for each in found.ranked] == [pytest.approx(0.2), pytest.approx(1.6)]
+    assert names(ranked(bids, Terms(rule="weighted", weights={"price": 1, "calibration": 1}), standings)) == ["loose", "true"]
+
+
+@pytest.mark.parametrize("broken", [{"promised_eta_s": 5.0}, {"price": 20.0}, {"promised_confidence": 0.2}])
+def test_a_broken_promise_of_any_kind_costs_calibration(broken):
+    kept = {"promised_price": 10.0, "price": 10.0, "promised_eta_s": 10.0, "promised_confidence": 1.0}
+    rows = [SimpleNamespace(outcome="completed", excused=False, ended_at=NOON, seconds=10.0, **{**kept, **fact}) for fact in ({}, broken)]
+    honest, other = (standing_of(judge([row] * 20, OrgConfig(), now=NOON)) for row in rows)
+    assert honest.calibration > 0.9 and other.calibration < honest.calibration - 0.1
+
+
 def record(promised: float, kept: float, promises: int) -> Standing:
     """Of an agent that promised this confidence so often, and kept so many of its promises."""
     rows = [
