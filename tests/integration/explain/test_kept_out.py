@@ -162,10 +162,11 @@ def test_a_task_names_other_scripts_than_its_org_for_either_strategy(acme):
         source = f"def select(task, candidates):\n  return {{'head_agent_subject_id': candidates[{place}]['subject_id']}}"
         scripts.register(org_id="acme", script_id=name, hook="plan_retrieve", source=source, by="t", now=clock.now(), activate=True)
     wants(agent_resolution_strategy="plan+retrieve", plan_retrieve_dsl_id="first", agent_resolution_fallbacks=["static"])
-    submit("org")
-    submit("own", task_behavior_dsl_map={"plan_retrieve_dsl_id": "last"})
     auction = {"agent_resolution_strategy": "auction", "auction_input_dsl_id": "none-such"}
     failed = submit("auction", task_behavior_dsl_map=auction)
+    dispatch()
+    submit("org")
+    submit("own", task_behavior_dsl_map={"plan_retrieve_dsl_id": "last"})
     dispatch()
     assert (decided("org")["script_id"], decided("own")["script_id"]) == ("first", "last")
     failed.refresh_from_db()
