@@ -68,7 +68,7 @@ def explain(task: Task, *, now: datetime) -> dict[str, Any]:
             "decided_with": sorted({step["config_version"] for step in steps if step.get("config_version") is not None}),
         },
         "steps": [{"step": number, **step} for number, step in enumerate(steps, 1)],
-        "cut": cut,
+        "cut": sorted(cut),
         "waiting": waiting,
         "explained_at": clock.iso(now),
     }
