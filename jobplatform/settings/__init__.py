@@ -199,6 +199,7 @@ SPECTACULAR_SETTINGS = {
         "AgentStateEnum": ["active", "paused", "draining", "drained", "revoked", "inactive"],
         "DeliveryStateEnum": ["pending", "delivered", "failed"],
         "EnrolmentStateEnum": ["open", "redeemed", "withdrawn", "expired"],
+        "PolicyVersionStatusEnum": "apps.dsl.models.PolicyScript.Status",
     },
 }
 

@@ -6,12 +6,10 @@ import json
 
 import pytest
 
-from apps.core import clock
 from apps.dsl import scripts
 from apps.dsl.models import PolicyScript
-from apps.orgs.config_store import OrgConfigProvider
 from apps.orgs.models import Change
-from tests.factories import NOON, bearer, make_key
+from tests.factories import NOON, bearer, make_key, make_org
 from tests.integration.dsl.bombs import BOMBS, approve
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +50,7 @@ def test_a_version_is_registered_shown_activated_and_retired(client, admin):
     assert [(v["version"], v["status"]) for v in shown["versions"]] == [(2, "retired"), (1, "active")]
     assert client.get(f"{PATH}/approval/mine?version=2", headers=admin).json()["source"] == TWO
     assert (shown["active_version"], shown["named_by"]) == (1, [])
-    OrgConfigProvider().set("acme", "approval_dsl_id", "approval/mine", by="t", now=clock.now())
+    make_org("acme", approval_dsl_id="approval/mine")
     gone = post(client, f"{PATH}/approval/mine/retire", {"version": 1}, admin).json()
     assert (gone["status"], gone["active_version"], gone["named_by"]) == ("retired", None, ["approval_dsl_id"])
 
