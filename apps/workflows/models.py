@@ -66,6 +66,7 @@ class Session(models.Model):
     prepared = models.BooleanField(default=False, help_text="its steps and its first context are written")
     compensation = models.CharField(max_length=16, blank=True, default="", help_text="of what it did: '', running, completed or failed")
     published = models.BooleanField(default=False, help_text="the final result of this run has been told")
+    tell_at = models.DateTimeField(null=True, blank=True, help_text="when its result is told again on the buses; empty: they have taken it")
     missing = models.JSONField(default=list, blank=True, help_text="what the result lacks, and why")
     counts = models.JSONField(default=dict, blank=True, help_text="steps and items by status, once it has ended")
     created_at = models.DateTimeField()
@@ -81,6 +82,7 @@ class Session(models.Model):
             models.Index(fields=["org_id", "status", "sequence"], name="session_org_status"),
             models.Index(fields=["status", "updated_at"], name="session_status_updated"),
             models.Index(fields=["compensation", "updated_at"], name="session_compensation"),
+            models.Index(fields=["tell_at"], name="session_tell"),
         ]
 
     def __str__(self) -> str:

@@ -11,16 +11,15 @@ from typing import Any
 
 from django.db.models import Count
 
-from apps.core import bulk, events
+from apps.core import bulk
 from apps.core.failpoint import failpoint
 from apps.tasks.models import Task
 from apps.tasks.states import TERMINAL, TaskStatus
 from apps.tasks.taking_back import Ending, end_many
 from apps.workflows.context.context import ContextStore
 from apps.workflows.document.spec import NodeSpec, SessionSpec
-from apps.workflows.engine import canvas, store
+from apps.workflows.engine import canvas, store, telling
 from apps.workflows.engine.executing import clip
-from apps.workflows.events import SessionEnded
 from apps.workflows.expansion import combine
 from apps.workflows.expansion.combine import Ended
 from apps.workflows.models import Chunk, ChunkStatus, Item, Session, SessionEvent, Step
@@ -147,7 +146,7 @@ def publish(session: Session, spec: SessionSpec, *, now: datetime) -> bool:
     missing = missing_in(session.key)
     canvas.forget(session.key)
     undo = spec.compensate and session.status in (SessionStatus.FAILED, SessionStatus.TIMED_OUT)
-    fields = {"published": True, "counts": counted, "missing": missing, "updated_at": now}
+    fields = {"published": True, "counts": counted, "missing": missing, "updated_at": now, "tell_at": telling.due(session.org_id, now=now)}
     if undo:
         fields["compensation"] = "running"
     won = Session.objects.filter(pk=session.key, run=session.run, published=False, status=session.status).update(**fields)
@@ -156,12 +155,7 @@ def publish(session: Session, spec: SessionSpec, *, now: datetime) -> bool:
     for name, value in fields.items():
         setattr(session, name, value)
     failpoint("session.published")
-    events.publish(
-        SessionEnded(
-            key=session.key, org_id=session.org_id, session_id=session.session_id, status=session.status, partial=bool(session.partial),
-            reason=session.reason, run=session.run, at=now,
-        )
-    )  # fmt: skip
+    telling.tell(session, now=now)
     if undo:
         canvas.wake(session.key)
     return True

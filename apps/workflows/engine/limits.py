@@ -1,16 +1,19 @@
 """`max_parallel`: how many items may be in flight at once in a step, a group, a session.
 
 Chunks of a step under a limit are born `waiting` and released one by one. A chunk in a worker is one item in flight, since
-a worker does one after the other; a chunk of agents' tasks is as many as it holds. Releases of one session take turns under
-a lock in Redis: without it two might fill the same place. While Redis is away nothing could be sent anyway.
+a worker does one after the other; a chunk of agents' tasks is as many as it holds. Releases of one session take turns, or two
+might fill the same place. They wait for each other at a lock in Redis, which costs the database nothing; whether a place is free is
+decided under the lock of the session's row, which nobody can empty. MongoDB has no such lock: should Redis be emptied in the middle
+of a release, a limit may be exceeded there until those that are too many have ended.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 
-from apps.core import redis
+from apps.core import bulk, redis
 from apps.workflows.document.spec import ROOT, SessionSpec
 from apps.workflows.engine import canvas
 from apps.workflows.models import Chunk, ChunkStatus, Session, Step
@@ -34,16 +37,24 @@ def release(session: Session, spec: SessionSpec, *, now: datetime) -> int:
         return 0
     name = redis.key("wf", "release", session.key)
     lock = redis.client().lock(name, timeout=LOCK_SECONDS, blocking_timeout=PATIENCE_SECONDS, sleep=0.005)
-    try:
-        with lock:
-            released = _choose(session, spec, now)
-    except redis.LockLost:
-        return 0  # somebody else has been at it all the while; upkeep looks again
-    canvas.send_again(released)
+    released: list[str] = []
+    # Not ours in time: somebody else has been at it all the while, and upkeep looks again. Not ours any more: what we have chosen goes.
+    with suppress(redis.LockLost), lock:
+        released = _choose(session, spec, now)
+    if released:
+        canvas.send_again(released)
     return len(released)
 
 
 def _choose(session: Session, spec: SessionSpec, now: datetime) -> list[str]:
+    with bulk.atomic(Chunk):
+        if bulk.has_transactions(Chunk):
+            # SQLite, which has no locks of rows, lets one transaction write at a time.
+            Session.objects.select_for_update().filter(pk=session.key).values_list("pk").first()
+        return _chosen(session, spec, now)
+
+
+def _chosen(session: Session, spec: SessionSpec, now: datetime) -> list[str]:
     flying: Counter[str] = Counter()
     for step, executor, size in Chunk.objects.filter(session_key=session.key, status__in=FLYING).values_list("step_id", "executor", "size"):
         path = step.removeprefix(f"{session.key}:")

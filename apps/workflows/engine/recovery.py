@@ -14,7 +14,7 @@ from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.tasks.models import Task
 from apps.tasks.states import TERMINAL
-from apps.workflows.engine import away, canvas, limits, store, undoing, work
+from apps.workflows.engine import away, canvas, limits, store, telling, undoing, work
 from apps.workflows.engine.store import STEP_IS_OPEN, light
 from apps.workflows.models import Chunk, ChunkStatus, Item, Session, Step
 from apps.workflows.states import SESSION_ENDED, ItemStatus, SessionStatus, StepStatus
@@ -35,7 +35,7 @@ def tend(*, now: datetime) -> int:
     """Everything there is to tend; how many things were taken up."""
     return sum(
         each(now)
-        for each in (_unprepared, _lapsed_chunks, _unsent_chunks, _due, _still, _away, _unpublished, _undoing)
+        for each in (_unprepared, _lapsed_chunks, _unsent_chunks, _due, _still, _away, _unpublished, _untold, _undoing)
     )  # fmt: skip
 
 
@@ -147,6 +147,12 @@ def _unpublished(now: datetime) -> int:
     found = list(rows.values_list("key", flat=True)[:SESSIONS_AT_ONCE])
     Session.objects.filter(pk__in=found).update(updated_at=now)
     return _advance(dict.fromkeys(found), now)
+
+
+def _untold(now: datetime) -> int:
+    """Ended, but a bus was away, or whoever was to tell it died."""
+    due = Session.objects.filter(tell_at__lte=now).order_by("tell_at").only(*telling.FIELDS)[:SESSIONS_AT_ONCE]
+    return sum(telling.again(session, now=now) for session in due)
 
 
 def _undoing(now: datetime) -> int:

@@ -74,7 +74,8 @@ def _begin_again(
         store.move_steps(moves, actor=actor, session_run=run, now=now)
         failpoint("reopen.steps")
         fields = {
-            "run": run, "published": False, "partial": False, "finished_at": None, "deadline": deadline, "counts": {}, "missing": [],
+            "run": run, "published": False, "tell_at": None, "partial": False, "finished_at": None, "deadline": deadline, "counts": {},
+            "missing": [],
             "compensation": "",
         }  # fmt: skip
         if not store.move_session(session, SessionStatus.RUNNING, reason=reason, actor=actor, now=now, **fields):

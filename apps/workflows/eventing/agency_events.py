@@ -25,6 +25,7 @@ from apps.core.auth import Principal
 from apps.core.errors import Forbidden, Invalid, PlatformError, Problem, Unauthenticated
 from apps.orgs import keys
 from apps.orgs.models import ApiKey, Org
+from apps.workflows.engine import telling
 from apps.workflows.eventing.event_manager import GROUP_STATE_UPDATE, Event, EventManager
 from apps.workflows.eventing.transports import NATS, configured
 
@@ -133,15 +134,17 @@ class AgencyActions:
         log.info("agency.initialized", extra={"org": principal.org_id, "session": view["session_id"], "repeated": repeated})
         return answer
 
-    def publish_result(self, org_id: str, session_id: str, *, reason: str = "") -> None:
-        """The final result of a session that has ended, or the partial one of a session that did not get so far."""
+    def publish_result(self, org_id: str, session_id: str, *, reason: str = "", run: int = 1) -> bool:
+        """The final result of a session that has ended, or the partial one of a session that did not get so far. Whether every
+        transport took it."""
         principal = _for_org(org_id, "events")
         answer = told_results(self.sessions.results(principal, session_id, partial=True), session_id)
-        self._tell({**answer, "key": session_id, "reason": reason}, org_id=org_id)
+        took = self._tell({**answer, "key": session_id, "reason": reason, "run": run}, org_id=org_id)
+        return len(took) == len(self._manager.transports)
 
-    def _tell(self, answer: Mapping[str, Any], *, org_id: str) -> None:
+    def _tell(self, answer: Mapping[str, Any], *, org_id: str) -> list[str]:
         body = {**answer, "org_id": org_id, "at": clock.iso(clock.now())}
-        self._manager.forward(RESULT_TOPIC, body, key=str(answer.get("session_id") or answer.get("key") or ""), org_id=org_id)
+        return self._manager.forward(RESULT_TOPIC, body, key=str(answer.get("session_id") or answer.get("key") or ""), org_id=org_id)
 
 
 def principal_of(event: Event) -> Principal:
@@ -227,14 +230,16 @@ def listen() -> EventManager | None:
 
 
 def session_ended(ended: SessionEnded) -> None:
-    """News: tell the result. A lost event costs the telling, never the result: it stays with the session."""
+    """News: tell the result. What does not reach every bus is told again by upkeep (`engine.telling`)."""
     if not settings.EVENT_TRANSPORTS:
         return
     found = manager()
     facts = {"session_id": ended.session_id, "path": "", "status": ended.status, "partial": ended.partial, "reason": ended.reason}
     found.handler.handle_event(Event(type=GROUP_STATE_UPDATE, data=facts, org_id=ended.org_id))
-    if "*" in settings.EVENT_ORGS or ended.org_id in settings.EVENT_ORGS:
-        AgencyActions(found).publish_result(ended.org_id, ended.session_id, reason=ended.reason)
+    if not telling.is_heard(ended.org_id):
+        return
+    if AgencyActions(found).publish_result(ended.org_id, ended.session_id, reason=ended.reason, run=ended.run):
+        telling.told(ended.key, ended.run)
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

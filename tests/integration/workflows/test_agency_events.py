@@ -15,9 +15,11 @@ from apps.orgs.models import Org
 from apps.workflows.eventing import agency_events
 from apps.workflows.eventing.agency_events import ACTION_TOPIC, RESULT_MAX, RESULT_TOPIC, AgencyActions
 from apps.workflows.eventing.event_manager import Event, EventManager
+from apps.workflows.eventing.transports import TransportDown
 from apps.workflows.eventing.transports import nats as on_nats
 from apps.workflows.eventing.transports import redis as on_redis
 from apps.workflows.events import SessionEnded
+from apps.workflows.models import Session
 from tests.factories import NOON, make_key, make_org
 
 PATIENCE = 10.0
@@ -68,6 +70,21 @@ class Told(EventManager):
         assert topic == RESULT_TOPIC
         self.told.append(orjson.loads(orjson.dumps(body)))
         return []
+
+
+class Bus:
+    """A transport that may be away."""
+
+    name = "redis"
+
+    def __init__(self) -> None:
+        self.is_up, self.asked, self.told = False, 0, []
+
+    def publish(self, topic, payload, *, key, org_id):
+        self.asked += 1
+        if not self.is_up:
+            raise TransportDown("away")
+        self.told.append(orjson.loads(payload))
 
 
 @pytest.fixture
@@ -222,6 +239,24 @@ def test_real_sessions_come_of_it(db, redis, settings, manager):
     assert any("dependencies" in problem["field"] for problem in manager.told[2]["errors"])
     assert [one["event"] for one in manager.told[3:]] == ["partial", "accepted"]
     assert (told["event"], told["status"], told["session_id"], told["reason"]) == ("final", "cancelled", "s1", "enough")
+
+
+@pytest.mark.store
+def test_a_result_that_a_bus_did_not_take_is_told_again_until_it_has_and_then_no_more(flow, settings, monkeypatch):
+    """Also when whoever ended the session died before the telling: that it is owed was written with the end."""
+    settings.EVENT_TRANSPORTS, settings.EVENT_ORGS = ["redis"], ["acme"]
+    bus = Bus()
+    monkeypatch.setattr(agency_events, "_manager", EventManager([bus]))
+    session_id = flow.run({"tasks": [{"key": "a", "agent_class": "Echo"}]})
+    assert bus.asked == 1 and not bus.told
+    seconds = [29, 32, 40, 70, 140]
+    for number, later in enumerate(seconds):
+        bus.is_up = number >= 3
+        flow.hand.tend(later)
+    (told,) = bus.told
+    assert (told["event"], told["session_id"], told["run"], told["status"]) == ("final", session_id, 1, "completed")
+    assert bus.asked == 3, "at once, after half a minute, after as long again"
+    assert Session.objects.get(session_id=session_id).tell_at is None
 
 
 def test_nothing_is_listened_to_unless_the_operator_says_so(settings):

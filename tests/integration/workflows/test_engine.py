@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
+from typing import Any
 
 import pytest
+from django.db import connections
 
-from apps.core import clock
-from apps.workflows.engine import away, expanding
-from apps.workflows.models import Chunk, Item
+from apps.core import bulk, clock
+from apps.workflows.engine import away, expanding, limits, store, work
+from apps.workflows.models import Chunk, Item, Session
+from jobplatform.queues import Work
 
 pytestmark = pytest.mark.store
 
@@ -274,6 +278,50 @@ def test_max_parallel_holds_chunks_back(flow):
     assert Chunk.objects.filter(status="sent").count() == 2 and Chunk.objects.filter(status="waiting").count() == 7
     flow.hand.settle()
     assert flow.status(session_id) == "completed" and Item.objects.filter(status="completed").count() == 9
+
+
+def waiting_fan(flow, items: int) -> tuple[Session, Any]:
+    """A session with `max_parallel` 1 whose chunks all wait."""
+    expansion = {"type": "array", "array_mapping": {"n": "rows"}}
+    session_id = flow.start(
+        {"tasks": [task("fan", rows=list(range(items)), max_parallel=1, chunk_size=1, expansion_config=expansion)]}
+    )
+    name, arguments = flow.hand.hints.pop(0)
+    work.look(arguments["session_key"], None, now=clock.now())
+    Chunk.objects.filter(status="sent").update(status="waiting")
+    flow.hand.hints.clear()
+    session = Session.objects.get(session_id=session_id)
+    return session, store.spec_of(session)
+
+
+def test_max_parallel_holds_when_redis_forgets_who_is_at_it(flow, redis, monkeypatch):
+    """Two release at the same moment, since the lock that one of them held is gone; rows let one of them at it."""
+    if not bulk.has_transactions(Chunk):
+        pytest.skip("MongoDB has no lock on rows; see limits")
+    session, spec = waiting_fan(flow, 4)
+    counted, other = threading.Event(), []
+    limit = limits._limit
+
+    def slowly(*of):
+        """Asked when it is counted who flies, and nothing is chosen yet."""
+        if not counted.is_set():
+            counted.set()
+            redis.flushall()
+            second.start()
+            second.join(1)  # it ends within that only when nothing holds it up
+        return limit(*of)
+
+    def release() -> None:
+        other.append(limits.release(session, spec, now=clock.now()))
+        connections.close_all()
+
+    second = threading.Thread(target=release)
+    monkeypatch.setattr(limits, "_limit", slowly)
+    first = limits.release(session, spec, now=clock.now())
+    second.join(30)
+    assert (first, other) == (1, [0])
+    assert Chunk.objects.filter(status="sent").count() == 1
+    assert [name for name, _ in flow.hand.hints] == [Work.RUN_CHUNK], "what was chosen is sent, though the lock was gone by then"
 
 
 @pytest.mark.parametrize("seed", range(3))
