@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
+from django_celery_results.models import GroupResult, TaskResult
 
 from apps.core import admin_cells as cells
 from apps.core import clock, overview
@@ -222,6 +223,21 @@ def _figures(now: datetime) -> Iterator[overview.Figure]:
     found = overview.by(Job.objects.filter(status__in=[status.value for status in OPEN]), "status")
     for status, name in ((JobStatus.QUEUED, "waiting"), (JobStatus.STARTED, "running"), (JobStatus.RETRYING, "to be tried again")):
         yield overview.Figure(name, found.get(status.value, 0), "jobs_job", {"status__exact": status.value})
+
+
+class MirrorAdmin(ReadOnlyAdmin):
+    """What Celery's own table of results says of its messages; a job's page tells more."""
+
+    list_display = ("date_done", "task_name", "status", "worker", "task_id")
+    list_filter = ("status", "date_done")
+    search_fields = ("=task_id", "^task_name")
+    search_help_text = "the id of a message, or how the name of its Celery task begins"
+    ordering = ("-date_done",)
+    nothing_yet = "Jobs that Celery carries leave their ends here, too."
+
+
+admin.site.unregister([TaskResult, GroupResult])
+admin.site.register(TaskResult, MirrorAdmin)
 
 
 @admin.register(JobEvent)

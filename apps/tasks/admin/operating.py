@@ -292,6 +292,8 @@ class ScheduleAdmin(admin.ModelAdmin):
 class BeatAdmin(PeriodicTaskAdmin):
     """Beat's own rows. Those of schedules are looked at here and changed where they come from."""
 
+    change_form_template = "admin/change_form.html"  # theirs has a script written into the page, which pages of ours never run
+
     def _is_ours(self, row: PeriodicTask | None) -> bool:
         return row is not None and row.name.startswith(beat_rows.PREFIX)
 

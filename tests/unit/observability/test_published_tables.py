@@ -17,6 +17,14 @@ def test_the_tables_of_metrics_and_spans_are_those_of_the_code():
     assert tracing.table() in PAGE, f"docs/observability.md should hold:\n{tracing.table()}"
 
 
+def test_every_id_that_is_bound_to_log_lines_is_on_the_page():
+    pages = [path for room in ("apps", "jobplatform", "workers") for path in (BASE_DIR / room).rglob("*.py") if path.name != "logs.py"]
+    calls = re.findall(r"\blogs\.(?:bind|add|start)\(([^)]*)", "".join(path.read_text() for path in pages))
+    names = {name for call in calls for name in re.findall(r"(\w+)=", call)}
+    fields = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", PAGE.partition("## Logs")[2], re.M))))
+    assert {"request_id", "org", "work", "job"} <= names <= fields
+
+
 def test_every_event_type_is_on_the_page_of_webhooks():
     page = (BASE_DIR / "docs" / "webhooks.md").read_text()
     assert [event for event, meaning in EVENTS.items() if f"| `{event}` | {meaning} |" not in page] == []
