@@ -20,7 +20,7 @@ from apps.agents.records import AgentBook
 from apps.agents.shapes import agents_json
 from apps.core import admin_cells as cells
 from apps.core import clock, overview
-from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin import PageActions, ReadOnlyAdmin, actor, confirmed
 from apps.core.errors import Invalid, PlatformError
 from apps.orgs.admin_filters import OrgFilter
 from apps.roles.models import Role, Subject
@@ -31,7 +31,7 @@ for _name in ("agent", "head_agent_subject_id", "winner"):
 
 @admin.register(Agent)
 class AgentAdmin(ReadOnlyAdmin):
-    list_display = ("subject_id", "org_id", "state", "presence", "seen_ago", "load", "breaker_state", "reputation", "gets_nothing")
+    list_display = ("subject_id", "org_id", "state", "seen_ago", "load", "breaker_state", "reputation", "gets_nothing")
     list_filter = (OrgFilter, "is_active")
     search_fields = ("subject_id", "name", "=org__org_id")
     search_help_text = "an agent, or an organization"
@@ -97,10 +97,12 @@ class AgentAdmin(ReadOnlyAdmin):
         away = facts["away_seconds"]
         return f"{cells.when(facts['last_seen_at'])}{f' ({cells.span(away)} away)' if away else ''}" if facts["last_seen_at"] else "never"
 
-    @admin.display(description="seen")
+    @admin.display(description="presence")
     def seen_ago(self, agent: Agent) -> str:
         facts = _facts(agent)
-        return f"{cells.span(facts['away_seconds'])} ago" if facts["away_seconds"] else "now" if facts["last_seen_at"] else "never"
+        away = facts["away_seconds"]
+        since = f", seen {cells.span(away)} ago" if away else "" if facts["last_seen_at"] else ", never seen"
+        return format_html("{}{}", self.presence(agent), since)
 
     @admin.display(description="breaker")
     def breaker_state(self, agent: Agent) -> str:
@@ -133,7 +135,7 @@ class AgentAdmin(ReadOnlyAdmin):
             return "closed"
         return f"{found['state'].replace('_', '-')}: {found['because']} (until {cells.when(found['until'])})"
 
-    @admin.display(description="reputation (90 % interval)")
+    @admin.display(description="reputation (90 %)")
     def reputation(self, agent: Agent) -> str:
         found = _facts(agent)["reputation"]
         return f"{found['mean']:.2f} ({found['low']:.2f}–{found['high']:.2f})"
@@ -156,7 +158,7 @@ class AgentAdmin(ReadOnlyAdmin):
     def calibration(self, agent: Agent) -> str:
         found = _facts(agent)["reputation"]
         names = {"brier": "Brier score", "eta_ratio": "time taken / promised", "price_ratio": "price charged / promised"}
-        return ", ".join(f"{title} {found[name]:.2f}" for name, title in names.items() if found[name] is not None) or "-"
+        return ", ".join(f"{title} {found[name]:.2g}" for name, title in names.items() if found[name] is not None) or "-"
 
     # Verbs
 
@@ -229,7 +231,7 @@ class EnrolmentForm(forms.ModelForm):
 
 
 @admin.register(Enrolment)
-class EnrolmentAdmin(admin.ModelAdmin):
+class EnrolmentAdmin(PageActions):
     form = EnrolmentForm
     list_display = ("enrolment_id", "org", "subject_id", "state", "created_at", "created_by", "expires_at", "key_id")
     list_filter = ("org", ("redeemed_at", admin.EmptyFieldListFilter))

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -19,7 +20,30 @@ from apps.core import admin_cells
 CHOSEN_SHOWN = 20
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class PageActions(admin.ModelAdmin):
+    """The actions of the list stand on the page of each row, too, as buttons; after one the page is shown again."""
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        actions = [(name, text) for _, name, text in self.get_actions(request).values() if name != "delete_selected"]
+        typed = self.action_form(auto_id="id_act_%s")
+        more = {
+            "page_actions": actions,
+            "page_fields": [typed[name] for name in typed.fields if name not in ActionForm.base_fields],
+            "page_key": unquote(object_id),
+        }
+        return super().change_view(request, object_id, form_url, {**more, **(extra_context or {})})
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        if request.method == "POST" and response.status_code == 302 and request.POST.get("page_key"):
+            return HttpResponseRedirect(self._page_of(request.POST["page_key"]))
+        return response
+
+    def _page_of(self, key: Any) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[quote(key)])
+
+
+class ReadOnlyAdmin(PageActions):
     """Rows that only the platform writes. States, JSON and ids of other things are shown as `admin_cells` says."""
 
     show_full_result_count = False
@@ -103,6 +127,7 @@ class LiveAdmin(ReadOnlyAdmin):
     def _about(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         return {
             "verbs": self.verbs_of(row) if self.has_steer_permission(request) else (),
+            "page_actions": (),
             "takes_reason": self.takes_reason,
             "steer_url": self._url("steer", row.pk),
             "live_url": self._url("live", row.pk),
@@ -120,7 +145,7 @@ class LiveAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         if verb in self.severe and not is_confirmed(request):
             carried = [(name, request.POST.get(name, "")) for name in ("verb", "reason")]
-            return ask(self, request, self.severe[verb], [row], title=_button(verb), carried=carried, back=self._url("change", row.pk))
+            return ask(self, request, self.severe[verb], [row], verb=verb, carried=carried, back=self._url("change", row.pk))
         return HttpResponseRedirect(self._url("change", self.steer_one(request, row, verb)))
 
     def _row(self, request: HttpRequest, object_id: str) -> Any:
@@ -140,7 +165,7 @@ def confirmed(question: str) -> Callable[[Any], Any]:
 
     def wrap(act: Any) -> Any:
         @wraps(act)
-        def asked(self: admin.ModelAdmin, request: HttpRequest, chosen: QuerySet[Any]) -> Any:
+        def asked(self: PageActions, request: HttpRequest, chosen: QuerySet[Any]) -> Any:
             if is_confirmed(request):
                 return act(self, request, chosen)
             count = chosen.count()
@@ -149,8 +174,9 @@ def confirmed(question: str) -> Callable[[Any], Any]:
             carried = [(name, value) for name, values in request.POST.lists() for value in values if name not in _OURS]
             verb = request.POST.get("action", act.__name__)
             carried += [("action", verb), ("index", "0")]
-            rows, path = list(chosen[:CHOSEN_SHOWN]), request.get_full_path()
-            return ask(self, request, question, rows, title=_button(verb), carried=carried, back=path, more=count - len(rows))
+            rows, key = list(chosen[:CHOSEN_SHOWN]), request.POST.get("page_key")
+            back = self._page_of(key) if key else request.get_full_path()
+            return ask(self, request, question, rows, verb=verb, carried=carried, back=back, more=count - len(rows))
 
         return asked
 
@@ -165,20 +191,17 @@ def is_confirmed(request: HttpRequest) -> bool:
 
 
 def ask(
-    page: admin.ModelAdmin, request: HttpRequest, question: str, rows: Sequence[Any], *, title: str, carried: Any, back: str, more: int = 0
+    page: PageActions, request: HttpRequest, question: str, rows: Sequence[Any], *, verb: str, carried: Any, back: str, more: int = 0
 ) -> HttpResponse:
     """The page that asks; `carried` are the (name, value) pairs that are posted again."""
-    named = f"admin:{page.opts.app_label}_{page.opts.model_name}_change"
+    count, said = len(rows) + more, verb.replace("_", " ").capitalize()
+    what = f"{count} {page.opts.verbose_name_plural}" if count > 1 else page.opts.verbose_name
     context = {
-        **page.admin_site.each_context(request), "opts": page.opts, "title": title, "question": question, "carried": carried,
-        "rows": [{"name": str(row), "url": reverse(named, args=[quote(row.pk)])} for row in rows],
+        **page.admin_site.each_context(request), "opts": page.opts, "title": f"{said}: {what}", "verb": said, "question": question,
+        "carried": carried, "rows": [{"name": str(row), "url": page._page_of(row.pk)} for row in rows],
         "more": more, "back": back, "action": request.get_full_path(),
     }  # fmt: skip
     return TemplateResponse(request, "admin/core/confirm.html", context)
-
-
-def _button(verb: str) -> str:
-    return verb.replace("_", " ").capitalize()
 
 
 def actor(request: HttpRequest) -> str:

@@ -18,6 +18,8 @@ from django.utils.text import Truncator
 
 JSON_SHOWN = 20_000
 TEXT_SHOWN = 80
+LONG = 24
+"""Characters beyond which a word may be broken."""
 STATES = frozenset({"status", "state", "outcome", "old", "new"})
 """Names of columns whose words are shown as states."""
 
@@ -28,7 +30,7 @@ _leads: dict[str, tuple[str, Address]] = {}
 
 def status(value: Any, words: str = "") -> str:
     """A word with the colour of what it means (core/admin.css knows which)."""
-    return format_html("<span class='jp-status jp-{}'>{}</span>", value, words or str(value).replace("_", " ")) if value else "-"
+    return format_html("<span class='jp-status jp-{}'>{}</span>", value, (words or str(value)).replace("_", " ")) if value else "-"
 
 
 def span(seconds: float) -> str:
@@ -67,7 +69,9 @@ def pretty(value: Any) -> str:
 def clipped(text: Any, most: int = TEXT_SHOWN) -> str:
     """The whole of it is told by the pointer."""
     short = Truncator(str(text)).chars(most)
-    return short if short == str(text) else format_html("<span title='{}'>{}</span>", Truncator(str(text)).chars(1000), short)
+    if short != str(text):
+        return format_html("<span class='jp-long' title='{}'>{}</span>", Truncator(str(text)).chars(1000), short)
+    return format_html("<span class='jp-long'>{}</span>", short) if len(short) > LONG else short
 
 
 def bar(percent: float | None, state: str) -> str:

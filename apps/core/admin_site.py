@@ -13,6 +13,7 @@ from apps.core.sign_in import Limited
 
 ROOMS = ("tasks", "workflows", "jobs", "agents", "dsl", "webhooks", "orgs", "roles", "people", "auth")
 """The order of the first page and the side bar; what is not listed comes after, by name."""
+PANELS = ("Tasks", "Sessions", "Jobs", "Agents", "Policies", "Webhooks")
 FIRST = (
     "Task", "OrgQueue", "DeadLetter", "Schedule", "BulkAction", "Session", "Job", "Agent", "PolicyScript", "PolicyRun", "Endpoint", "Org",
 )  # fmt: skip
@@ -37,7 +38,8 @@ class PlatformSite(admin.AdminSite):
         return sorted(rooms, key=lambda room: _place(room["app_label"], ROOMS))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().index(request, {"panels": overview.shown(request, now=clock.now()), **(extra_context or {})})
+        panels = sorted(overview.shown(request, now=clock.now()), key=lambda panel: _place(panel[0], PANELS))
+        return super().index(request, {"panels": panels, **(extra_context or {})})
 
 
 def _place(name: str, order: tuple[str, ...]) -> int:

@@ -75,4 +75,5 @@ def by(rows: Any, name: str) -> dict[str, int]:
 
 
 def shown(request: HttpRequest, *, now: datetime) -> list[tuple[str, list[Figure]]]:
+    """Title and figures of each room the user may see, in whatever order they were registered."""
     return [(title, list(source(now))) for title, (permission, source) in _panels.items() if request.user.has_perm(permission)]

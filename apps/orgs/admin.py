@@ -19,7 +19,7 @@ from django.utils.html import format_html
 
 from apps.core import admin_cells as cells
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin import PageActions, ReadOnlyAdmin, actor, confirmed
 from apps.core.errors import Invalid, PlatformError
 from apps.orgs import keys
 from apps.orgs.admin_filters import OrgFilter
@@ -186,7 +186,7 @@ class KeyForm(forms.ModelForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(PageActions):
     form = KeyForm
     list_display = ("key_id", "org", "role", "subject_id", "name", "state", "created_at", "expires_at")
     list_filter = ("role", "org", ("revoked_at", admin.EmptyFieldListFilter))

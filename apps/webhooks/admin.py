@@ -15,7 +15,7 @@ from django.utils.html import format_html
 
 from apps.core import admin_cells as cells
 from apps.core import clock, overview
-from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin import PageActions, ReadOnlyAdmin, actor, confirmed
 from apps.core.admin_filters import words
 from apps.core.errors import Invalid, PlatformError
 from apps.orgs.admin_filters import OrgFilter
@@ -58,7 +58,7 @@ class EndpointForm(forms.ModelForm):
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(admin.ModelAdmin):
+class EndpointAdmin(PageActions):
     form = EndpointForm
     list_display = ("endpoint_id", "org", "state", "where", "wants", "last_delivered_at", "description")
     list_filter = ("enabled", "org")
@@ -218,6 +218,6 @@ def _figures(now: datetime) -> Iterator[overview.Figure]:
     endpoints = Endpoint.objects.filter(enabled=True)
     yield overview.Figure("endpoints", overview.count(endpoints), "webhooks_endpoint", {"enabled__exact": "1"})
     failing = overview.count(endpoints.exclude(failing_since=None))
-    yield overview.Figure("of them failing", failing, "webhooks_endpoint", {"failing_since__isnull": "0"}, "bad")
+    yield overview.Figure("failing", failing, "webhooks_endpoint", {"failing_since__isnull": "0"}, "bad")
     disabled = overview.count(Endpoint.objects.filter(enabled=False))
     yield overview.Figure("disabled", disabled, "webhooks_endpoint", {"enabled__exact": "0"}, "waits")

@@ -15,7 +15,7 @@ from django_celery_beat.models import PeriodicTask
 
 from apps.core import admin_cells as cells
 from apps.core import clock
-from apps.core.admin import ReadOnlyAdmin, actor, confirmed
+from apps.core.admin import PageActions, ReadOnlyAdmin, actor, confirmed
 from apps.core.auth import Principal
 from apps.core.errors import Invalid, PlatformError
 from apps.core.strict_json import parse_json
@@ -190,7 +190,7 @@ class ScheduleForm(forms.ModelForm):
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(admin.ModelAdmin):
+class ScheduleAdmin(PageActions):
     form = ScheduleForm
     list_display = ("name", "org", "when", "enabled", "next_fire_at", "overlaps", "catches_up", "fired", "last_task")
     list_filter = ("enabled", "org")

@@ -64,7 +64,7 @@ class TestQuestions:
 
     def test_what_cannot_be_undone_is_asked_about_first_with_what_was_typed(self, admin_client, tasks):
         page = self.choose(admin_client, reason="<b>flood</b>").text
-        assert "It cannot be taken back" in page and all(f">acme/t{n}<" in page for n in range(3))
+        assert "It cannot be taken back" in page and "Cancel: 3 tasks" in page and "Yes, cancel" in page and all(f">acme/t{n}<" in page for n in range(3))
         assert 'name="reason" value="&lt;b&gt;flood' in page and set(Task.objects.values_list("status", flat=True)) != {"cancelled"}
         carried = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
         posted: dict[str, list[str]] = {}
@@ -163,3 +163,13 @@ def test_lengths_of_time_and_values_read_as_people_say_them():
     ]  # fmt: skip
     assert between(NOON, None) == "" and "jp-timed_out" in status("timed_out") and "timed out" in status("timed_out")
     assert pretty({}) == "-" and "&lt;i&gt;" in pretty({"a": "<i>"}) and "cut" in pretty(["x" * 30_000])
+
+
+def test_the_page_of_a_row_has_the_verbs_of_its_list_and_is_shown_again_after_one(admin_client, tasks):
+    page = "/admin/tasks/task/acme_2Ft0/change/"
+    shown = admin_client.get(page).text
+    assert '<button name="action" value="cancel">' in shown and 'name="subject_id"' in shown and 'value="delete_selected"' not in shown
+    posted = {"action": "cancel", "_selected_action": ["acme/t0"], "index": "0", "page_key": "acme/t0"}
+    assert f'href="{page}" autofocus>No, go back' in admin_client.post(LIST, posted).text
+    assert admin_client.post(LIST, {**posted, "confirmed": "yes"})["Location"] == page
+    assert Task.objects.get(pk="acme/t0").status == "cancelled"
