@@ -64,7 +64,7 @@ class TestQuestions:
 
     def test_what_cannot_be_undone_is_asked_about_first_with_what_was_typed(self, admin_client, tasks):
         page = self.choose(admin_client, reason="<b>flood</b>").text
-        assert "It cannot be taken back" in page and "Cancel: 3 tasks" in page and "Yes, cancel" in page and all(f">acme/t{n}<" in page for n in range(3))
+        assert all(said in page for said in ("It cannot be taken back", "Cancel: 3 tasks", "Yes, cancel")) and all(f">acme/t{n}<" in page for n in range(3))
         assert 'name="reason" value="&lt;b&gt;flood' in page and set(Task.objects.values_list("status", flat=True)) != {"cancelled"}
         carried = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
         posted: dict[str, list[str]] = {}
