@@ -114,7 +114,8 @@ class AgentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="processes")
     def instances(self, agent: Agent) -> str:
-        return cells.pretty(_facts(agent)["instances"])
+        rows = ((one["instance"], cells.when(one["seen_at"]), one["slots"], one["intake"]) for one in _facts(agent)["instances"])
+        return cells.table(("process", "seen", "slots", "takes work"), rows)
 
     @admin.display(description="can")
     def capabilities_that_count(self, agent: Agent) -> str:
@@ -161,6 +162,14 @@ class AgentAdmin(ReadOnlyAdmin):
         return ", ".join(f"{title} {found[name]:.2g}" for name, title in names.items() if found[name] is not None) or "-"
 
     # Verbs
+
+    def fits(self, row: Agent, name: str) -> bool:
+        state = _facts(row)["state"]
+        if name == "reset_breaker":
+            return _facts(row)["breaker"]["state"] != "closed"
+        if name in ("resume", "undrain"):
+            return state in (("paused",) if name == "resume" else ("draining", "drained"))
+        return state != "revoked" and (name == "revoke" or state == "active" or (name == "drain" and state == "paused"))
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("agents.change_agentrecord")
@@ -274,6 +283,9 @@ class EnrolmentAdmin(PageActions):
     def response_add(self, request: HttpRequest, obj: Enrolment, post_url_continue: Any = None) -> HttpResponse:
         context = {"title": "New enrolment", "opts": self.opts, "enrolment": obj, "printed": request.printed_token}
         return TemplateResponse(request, "admin/agents/enrolment/made.html", {**self.admin_site.each_context(request), **context})
+
+    def fits(self, row: Enrolment, name: str) -> bool:
+        return enrolment.state_of(row, now=clock.now()) == "open"
 
     def has_withdraw_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("agents.change_enrolment")

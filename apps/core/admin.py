@@ -23,8 +23,14 @@ CHOSEN_SHOWN = 20
 class PageActions(admin.ModelAdmin):
     """The actions of the list stand on the page of each row, too, as buttons; after one the page is shown again."""
 
+    def fits(self, row: Any, name: str) -> bool:
+        """Whether that action makes sense for the row as it is now; its page leaves the others out."""
+        return True
+
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        actions = [(name, text) for _, name, text in self.get_actions(request).values() if name != "delete_selected"]
+        row = self.get_object(request, unquote(object_id))
+        every = [(name, text) for _, name, text in self.get_actions(request).values() if name != "delete_selected"]
+        actions = [(name, text) for name, text in every if row is not None and self.fits(row, name)]
         typed = self.action_form(auto_id="id_act_%s")
         more = {
             "page_actions": actions,

@@ -17,7 +17,8 @@ class WordFilter(admin.SimpleListFilter):
     field = ""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(str(word), str(word).replace("_", " ")) for word in self.words]
+        # Names with dots in them are what programs say; they stay as they are.
+        return [(str(word), str(word) if "." in str(word) else str(word).replace("_", " ")) for word in self.words]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{self.field or self.parameter_name: self.value()}) if self.value() else queryset

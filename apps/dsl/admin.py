@@ -148,6 +148,9 @@ class PolicyScriptAdmin(PageActions):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Nothing hangs on a script."""
 
+    def fits(self, row: PolicyScript, name: str) -> bool:
+        return (row.status == PolicyScript.Status.ACTIVE) is (name == "retire")
+
     @admin.action(description="Activate (the one version of a script that answers)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[PolicyScript]) -> None:
         self._move(request, queryset, scripts.activate, "active")

@@ -229,6 +229,9 @@ class ApiKeyAdmin(PageActions):
         whole = {**self.admin_site.each_context(request), **context}
         return TemplateResponse(request, "admin/orgs/apikey/made.html", whole)
 
+    def fits(self, row: ApiKey, name: str) -> bool:
+        return row.revoked_at is None
+
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orgs.change_apikey")
 

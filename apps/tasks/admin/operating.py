@@ -265,6 +265,9 @@ class ScheduleAdmin(PageActions):
         for schedule in queryset:
             self.delete_model(request, schedule)
 
+    def fits(self, row: Schedule, name: str) -> bool:
+        return name == "run_now" or row.enabled is (name == "pause")
+
     @admin.action(description="One task now, out of turn", permissions=["change"])
     def run_now(self, request: HttpRequest, chosen: QuerySet[Schedule]) -> None:
         for schedule in chosen:

@@ -118,6 +118,9 @@ class OrgQueueAdmin(ReadOnlyAdmin):
     def keys(self, org: OrgQueue) -> str:
         return cells.table(("key", "parked"), ((key["key"], key["parked"]) for key in self._board(org).get("keys", [])))
 
+    def fits(self, row: OrgQueue, name: str) -> bool:
+        return bool(self._board(row).get("paused")) is (name == "resume")
+
     def has_steer_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orgs.change_org")
 

@@ -35,12 +35,19 @@ from apps.tasks.admin import queue as admin_queue
 from apps.tasks.entries import PRIORITY_MAX, PRIORITY_MIN
 from apps.tasks.listing import HEAVY
 from apps.tasks.models import Assignment, DeadLetter, Decision, Report, Task, Transition
-from apps.tasks.states import TaskStatus
+from apps.tasks.states import IN_FLIGHT, OPEN, TaskStatus
 from apps.tasks.store import TaskStore
 
 __all__ = ["admin_queue"]
 
 STEERED_AT_ONCE = 1000
+FITS: dict[str, frozenset[TaskStatus]] = {
+    "requeue": IN_FLIGHT,
+    "assign": frozenset({TaskStatus.AWAITING_ASSIGNMENT, TaskStatus.QUEUED}),
+    **dict.fromkeys(("approve", "reject"), frozenset({TaskStatus.AWAITING_APPROVAL})),
+    **dict.fromkeys(("accept_result", "reject_result", "send_back"), frozenset({TaskStatus.AWAITING_VERIFICATION})),
+}
+"""In which states an action makes sense."""
 
 Choices = Iterable[tuple[str, str]]
 
@@ -172,6 +179,12 @@ class TaskAdmin(ReadOnlyAdmin):
         return [path("<path:object_id>/explain/", why, name="tasks_task_explain"), *super().get_urls()]
 
     # Steering
+
+    def fits(self, row: Task, name: str) -> bool:
+        status = TaskStatus(row.status)
+        if name in ("cancel", "reprioritize"):
+            return status in OPEN
+        return status in FITS[name]
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("tasks.change_task")

@@ -64,7 +64,8 @@ class TestQuestions:
 
     def test_what_cannot_be_undone_is_asked_about_first_with_what_was_typed(self, admin_client, tasks):
         page = self.choose(admin_client, reason="<b>flood</b>").text
-        assert all(said in page for said in ("It cannot be taken back", "Cancel: 3 tasks", "Yes, cancel")) and all(f">acme/t{n}<" in page for n in range(3))
+        said = ("It cannot be taken back", "Cancel: 3 tasks", "Yes, cancel", *(f">acme/t{n}<" for n in range(3)))
+        assert [each for each in said if each not in page] == []
         assert 'name="reason" value="&lt;b&gt;flood' in page and set(Task.objects.values_list("status", flat=True)) != {"cancelled"}
         carried = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
         posted: dict[str, list[str]] = {}
@@ -173,3 +174,15 @@ def test_the_page_of_a_row_has_the_verbs_of_its_list_and_is_shown_again_after_on
     assert f'href="{page}" autofocus>No, go back' in admin_client.post(LIST, posted).text
     assert admin_client.post(LIST, {**posted, "confirmed": "yes"})["Location"] == page
     assert Task.objects.get(pk="acme/t0").status == "cancelled"
+
+
+def test_a_page_offers_the_verbs_that_make_sense_now(admin_client, tasks):
+    def offered(address: str) -> list[str]:
+        return re.findall(r'name="action" value="(\w+)"', admin_client.get(address).text)
+
+    assert offered("/admin/tasks/task/acme_2Ft2/change/") == ["cancel", "reprioritize", "approve", "reject"]
+    Task.objects.update(status="completed")
+    assert offered("/admin/tasks/task/acme_2Ft2/change/") == []
+    make_agent("acme", "ada")
+    assert offered("/admin/agents/agent/acme:ada/change/") == ["pause", "drain", "revoke"]
+    assert offered("/admin/tasks/orgqueue/acme/change/") == ["pause"]
