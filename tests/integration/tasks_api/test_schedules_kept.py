@@ -11,10 +11,13 @@ from django_celery_beat.schedulers import DatabaseScheduler
 
 from apps.core import clock
 from apps.core.errors import Unavailable
+from apps.tasks.executor import JobExecutor
 from apps.tasks.intake import TaskIntake, Verdict
-from apps.tasks.models import Schedule, ScheduleFiring
+from apps.tasks.loader import TaskLoader
+from apps.tasks.models import Schedule, ScheduleFiring, Task
 from apps.tasks.operating import schedules
 from apps.tasks.operating.schedule_ticker import ScheduleTicker
+from apps.tasks.standing import standing
 from tests.factories import NOON
 from tests.integration.tasks_api.test_schedules import BODY, PATH, bearer, make, outcomes, patch, task_ids, tick
 
@@ -147,6 +150,29 @@ def test_what_was_left_lying_and_cannot_be_done_yet_holds_up_nothing_behind_it(a
     assert [outcome for _, outcome in outcomes()].count("planned") == 1 and task_ids() == ["b@2026-11-22T13:00:00Z"]
     monkeypatch.setattr(TaskIntake, "submit_many", really)
     assert tick(hours=1, seconds=40) == 1
+
+
+@pytest.mark.parametrize("overlap", ["skip", "cancel_previous"])
+def test_the_task_of_a_ticker_that_died_over_it_is_no_overlap_of_its_own(acme, nats, monkeypatch, overlap):
+    make(now=NOON + timedelta(minutes=1), overlap=overlap)
+    with monkeypatch.context() as dying:
+        dying.setattr(ScheduleTicker, "_told", lambda *_args, **_more: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tick(hours=1)
+    assert tick(hours=1, seconds=20) == 1 and outcomes() == [("13:00", "fired")]
+    assert list(Task.objects.values_list("status", flat=True)) == ["queued"]
+
+
+def test_with_a_concurrency_key_they_wait_for_each_other(acme, nats):
+    one_at_a_time = {"task_steerability_data": {"concurrency": {"key": "tidy"}}}
+    make(now=NOON + timedelta(minutes=1), entry={**BODY["entry"], **one_at_a_time})
+    tick(hours=1)
+    tick(hours=2)
+    now = NOON + timedelta(hours=2)
+    TaskLoader().reconcile(now=now)  # until then nobody knows who has a place of a key
+    assert JobExecutor().run_batch(now=now) == 1
+    first, second = Task.objects.order_by("sequence")
+    assert (first.status, second.status, standing(second, now=now).where) == ("dispatched", "queued", "parked")
 
 
 # ---- beats ------------------------------------------------------------------------------------------------
