@@ -90,7 +90,7 @@ def test_dispatchers_that_are_at_it_while_it_is_paused_give_nothing_more_afterwa
 
     def go(number: int) -> None:
         if number == 0:
-            assert begun.wait(20)
+            assert begun.wait(60)
             assert operator.post("/api/v1/queue/pause", {}).status_code == 200
         else:
             while yard.dispatch():
