@@ -14,7 +14,10 @@ from apps.agents.holds import Holds
 from apps.agents.presence import PresenceBoard
 from apps.core import clock
 from apps.core import redis as door
+from apps.core.auth import Principal
+from apps.messaging.envelope import ReportKind
 from apps.orgs.models import Org
+from apps.people.inbox import Inbox
 from apps.people.models import Login
 from apps.roles import directory
 from apps.roles.models import Subject
@@ -22,6 +25,7 @@ from apps.tasks import people, steering
 from apps.tasks.executor import JobExecutor
 from apps.tasks.loader import TaskLoader
 from apps.tasks.models import Task, Transition
+from apps.tasks.results import ReportDesk
 from apps.tasks.sweeper import HEARING_SECONDS, Listening, Sweeper
 from tests.factories import make_agent, make_entry, make_key, make_org, make_task
 from tests.integration.tasks_api.conftest import ASK_PERSON, Caller, configure, register
@@ -127,15 +131,27 @@ def test_what_is_declined_goes_to_somebody_else_and_what_fails_ends(ann):
     assert say(ben, "fail", reason="no data").json()["status"] == "failed"
 
 
+def lapse(now) -> int:
+    Listening().mark(now=now - timedelta(seconds=HEARING_SECONDS))
+    return Sweeper().lapse(now=now)
+
+
+def test_starting_and_progress_renew_a_persons_time(ann):
+    configure(human_lease_s=3600)
+    submit("t1")
+    run()
+    began, who = clock.now(), Principal(org_id="acme", role="submitter", subject_id="ann", key_id="k", name="")
+    for kind, said, hours in ((ReportKind.ACCEPTED, {}, 0.9), (ReportKind.PROGRESS, {"percent": 10.0}, 1.8)):
+        at = began + timedelta(hours=hours)
+        Inbox(who, now=at).say(row(), kind, now=at, **said)
+    assert (lapse(began + timedelta(hours=2.7)), row().status) == (0, "running")
+    assert (lapse(began + timedelta(hours=2.9)), row().status) == (1, "queued")
+
+
 def test_a_person_may_be_silent_for_as_long_as_the_org_allows(ann):
     submit("t1")
     run()
     later = clock.now() + timedelta(days=30)
-
-    def lapse(now):
-        Listening().mark(now=now - timedelta(seconds=HEARING_SECONDS))
-        return Sweeper().lapse(now=now)
-
     assert (lapse(later), row().status) == (0, "dispatched")
     door.client().flushdb()
     TaskLoader().reconcile(now=clock.now())
@@ -152,6 +168,21 @@ def test_a_task_taken_away_is_out_of_hand(ann):
     run()
     steering.cancel(row(), actor="tests", reason="", now=clock.now())
     assert say(ann, "start").json()["code"] == "not_in_hand"
+
+
+@pytest.mark.parametrize("act", ["start", "complete", "decline"])
+def test_who_is_overtaken_while_saying_it_is_told_so(ann, monkeypatch, act):
+    submit("t1")
+    run()
+    really = ReportDesk.apply
+
+    def overtaken(desk, reports, **how):
+        steering.cancel(row(), actor="tests", reason="", now=clock.now())
+        return really(desk, reports, **how)
+
+    monkeypatch.setattr(ReportDesk, "apply", overtaken)
+    late = say(ann, act)
+    assert (late.status_code, late.json()["code"], row().status) == (409, "lost_race", "cancelled")
 
 
 @pytest.mark.parametrize("act", ["complete", "decline"])

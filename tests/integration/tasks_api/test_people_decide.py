@@ -259,6 +259,23 @@ def test_whom_the_policy_named_as_approvers_chooses_the_head_agent_too(house, na
     assert (post(olga, "assign", subject_id="ada"), post(ann, "assign", subject_id="ada")) == (403, 200)
 
 
+def test_who_cannot_take_it_is_not_given_it_by_hand_either_and_the_reason_is_told(house, nats):
+    make_agent("acme", "bo", role_id="scouts", capabilities=("python",))
+    submitted(task_steerability_data={"capabilities": ["python"]})
+    olga = key_of("olga", "operator")
+
+    def refused(subject_id: str) -> str:
+        answer = olga.post("/api/v1/tasks/t1/assign", {"subject_id": subject_id})
+        assert (answer.status_code, answer.json()["code"], row().status) == (409, "not_available", "queued")
+        return answer.json()["why"]
+
+    assert "python" in refused("ada")
+    assert olga.post("/api/v1/agents/bo/pause", {"reason": "holidays"}).status_code == 200
+    assert "holidays" in refused("bo")
+    assert olga.post("/api/v1/agents/bo/resume", {}).status_code == 200
+    assert post(olga, "assign", subject_id="bo") == 200
+
+
 def test_a_declined_manual_task_asks_the_person_again(house, nats):
     submitted(mode="hybrid")
     run()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from apps.core import clock
+from apps.core import clock, events
 from apps.messaging import subjects
 from apps.messaging.consumer import PullConsumer
+from apps.messaging.envelope import AgentReport, ReportKind
 from apps.tasks import steering, sub_tasks
+from apps.tasks.events import TasksProgressed
 from apps.tasks.executor import JobExecutor
 from apps.tasks.models import Assignment, Task
+from apps.tasks.results import ReportDesk
 from apps.tasks.states import TaskStatus
 from apps.tasks.store import Move, TaskStore
 from tests.factories import NOON, make_agent, make_entry, make_key, make_org, make_task, task_row
@@ -134,6 +137,22 @@ def test_a_parent_shows_its_parts_and_their_mean_progress(submitter):
     for path in ("/api/v1/tasks?parent=t1&status=queued", "/api/v1/tasks/t1/sub-tasks?status=queued"):
         assert [item["task_id"] for item in submitter.get(path).json()["items"]] == ["s4", "s3"]
     assert submitter.get("/api/v1/tasks/none/sub-tasks").status_code == 404
+
+
+def test_who_follows_a_parent_hears_how_far_its_parts_are(submitter, monkeypatch):
+    told = []
+    monkeypatch.setitem(events._handlers, TasksProgressed, [*events._handlers[TasksProgressed], told.append])
+    make_task("t1")
+    for name in ("s1", "s2"):
+        process(submitter, part(name))
+    move("s1", TaskStatus.ASSIGNED, TaskStatus.DISPATCHED, TaskStatus.COMPLETED)
+    move("s2", TaskStatus.ASSIGNED, TaskStatus.DISPATCHED, head_agent_subject_id="ada", attempt=1)
+    half = AgentReport(
+        org_id="acme", task_id="s2", agent="ada", kind=ReportKind.PROGRESS, attempt=1, seq=1, at=clock.now(), percent=50.0, message="half",
+    )  # fmt: skip
+    ReportDesk().apply([half], now=clock.now())
+    of_parent = [(step.percent, step.message) for news in told for step in news.steps if step.key == "acme/t1"]
+    assert of_parent == [(50.0, "1 of 2 sub-tasks ended"), (75.0, "1 of 2 sub-tasks ended")]
 
 
 def test_when_a_parent_ends_its_open_parts_are_cancelled_and_the_ended_stay(submitter):
