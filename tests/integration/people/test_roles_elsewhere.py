@@ -13,7 +13,7 @@ from tests.integration.people.test_inbox import ids, signed_in
 from tests.integration.roles.test_role_services import Service, http
 from tests.integration.tasks_api.conftest import ASK_PERSON, Caller, register
 
-pytestmark = [pytest.mark.store, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.store, pytest.mark.django_db]
 
 
 def holders(role_id: str, *names: str, kind: str = "human") -> list[dict]:
@@ -77,12 +77,20 @@ def test_while_nobody_can_say_who_holds_the_role_nobody_decides_and_the_inbox_sa
 
 
 def test_a_choice_by_hand_rests_on_what_the_service_says_and_records_it(service):
+    """Of a task, and of a sub-task that names whom it is for."""
     submit("t1", task_execution_mode="hybrid")
+    part = {
+        "sub_task_id": "s1", "task_id": "t1", "sub_task_goal": "a part", "sub_task_intent": "x", "sub_task_priority_value": 0,
+        "parent_subject_ids": ["ada"], "assigned_subject_ids": ["ada"],
+    }  # fmt: skip
+    assert key_of("sam").post("/internal/process-task?wait=0", {"type": "sub_task", "data": part}).status_code == 202
     ours, olga = {"subject_id": "ada"}, key_of("olga", "operator")
     service.raw = http({}, "500 Oops")
-    refused = olga.post("/api/v1/tasks/t1/assign", ours)
-    assert (refused.status_code, refused.json()["code"]) == (503, "roles_unknown")
+    for name in ("t1", "s1"):
+        refused = olga.post(f"/api/v1/tasks/{name}/assign", ours)
+        assert (refused.status_code, refused.json()["code"]) == (503, "roles_unknown")
     service.raw = None
     door.client().flushdb()
-    assert olga.post("/api/v1/tasks/t1/assign", ours).json()["status"] == "dispatched"
-    assert Assignment.objects.get().decision["roles"] == {"from": "service", "age_s": 0.0}
+    for name in ("t1", "s1"):
+        assert olga.post(f"/api/v1/tasks/{name}/assign", ours).json()["status"] == "dispatched"
+        assert Assignment.objects.get(task_key=f"acme/{name}").decision["roles"] == {"from": "service", "age_s": 0.0}

@@ -149,6 +149,7 @@ def holds(filter, metadata) -> bool:
         ({"metadata.a": {"$gt": [1, 2]}}, {"a": [1]}, False),
         ({"metadata.a": {"$gt": [1]}}, {"a": ["x"]}, True),
         ({"metadata.a": {"$lt": [True]}}, {"a": [{"b": 1}]}, True),
+        ({"metadata.a": {"$lt": [[1]]}}, {"a": [{"b": 1}]}, True),
         ({"metadata.a": {"$gt": [1]}}, {"a": 2}, False),
         ({"metadata.a": {"$gte": {"b": 1}}}, {"a": {"b": 1, "c": 0}}, True),
         ({"metadata.a": {"$gt": {"b": 1}}}, {"a": {"a": 2}}, False),
