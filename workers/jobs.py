@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
+from billiard.common import terminate_handler_fired
 from billiard.exceptions import WorkerLostError
 from celery import Task, shared_task, signals
 from celery.worker import state as worker_state
@@ -76,7 +78,10 @@ class JobTask(Task):
 # Never handed back by the broker: an attempt that died is over, and the row knows whether there is another.
 @shared_task(base=JobTask, bind=True, name=Work.RUN_JOB, ignore_result=True, acks_late=True, reject_on_worker_lost=False)
 def run_job(self: Task, *, job_id: str, attempt: int, **_newer: object) -> None:
-    runner.run(job_id, attempt, worker=f"{self.request.hostname}/{os.getpid()}", alone=_is_child)
+    worker = f"{self.request.hostname}/{os.getpid()}"
+    runner.run(job_id, attempt, worker=worker, alone=_is_child, is_told_to_end=terminate_handler_fired)
+    if terminate_handler_fired():
+        sys.exit()  # as it was told; the job has been seen to
 
 
 @control_command(name=Work.KILL_JOB, args=[("job_id", str)])

@@ -50,15 +50,15 @@ SAYS = {
 }
 
 
-def run(job_id: str, attempt: int, *, worker: str = "", alone: bool = False) -> None:
+def run(job_id: str, attempt: int, *, worker: str = "", alone: bool = False, is_told_to_end: Callable[[], bool] = lambda: False) -> None:
     """Make this attempt, unless somebody else has or it is not its time. `alone`: this process runs one job at a time, so that
-    its memory may be limited."""
+    its memory may be limited. `is_told_to_end`: a SystemExit came from a signal, not from the method."""
     close_old_connections()
     with logs.bind(job=job_id):
         try:
             job = claim(job_id, attempt, worker=worker, now=clock.now())
             if job is not None:
-                _attempt(job, alone=alone)
+                _attempt(job, alone=alone, is_told_to_end=is_told_to_end)
         except Exception:  # the boundary to every backend: its own retries would know nothing of ours
             log.exception("job.not_run")
 
@@ -86,7 +86,7 @@ def claim(job_id: str, attempt: int, *, worker: str, now: datetime) -> Job | Non
     return job if moves.move(step, now=now) else None
 
 
-def _attempt(job: Job, *, alone: bool) -> None:
+def _attempt(job: Job, *, alone: bool, is_told_to_end: Callable[[], bool]) -> None:
     running = Running(job.id, job.attempt, alone=alone)
     with heart.beats_for(job, running):
         try:
@@ -104,6 +104,9 @@ def _attempt(job: Job, *, alone: bool) -> None:
         except MemoryError:
             fail(job, Reason.OUT_OF_MEMORY.value, sentence(job, Reason.OUT_OF_MEMORY), running=running)
         except (Exception, SystemExit) as error:  # whatever the method raised is the end of the attempt
+            if isinstance(error, SystemExit) and is_told_to_end():
+                hand_back(job, running=running)
+                return
             fault = faults.of(error)
             fail(
                 job, fault.code, fault.sentence, trace=results.trace(error), running=running, may_retry=fault.retry_helps,

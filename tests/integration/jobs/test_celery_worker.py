@@ -79,6 +79,19 @@ def test_a_killed_child_fails_its_job_at_once_and_the_worker_goes_on(celery_desk
     assert celery_desk.ended(celery_desk.submit(samples.double, 1)).status == "finished"
 
 
+def test_a_child_that_is_told_to_end_hands_back_its_job(celery_desk, file):
+    """So does a second Ctrl-C, which Celery passes on to its children."""
+    job = celery_desk.submit(samples.never, str(file), retries=1)
+    first = pid_in(file)
+    file.unlink()
+    os.kill(first, signal.SIGTERM)
+    assert pid_in(file) != first, "another child has it, and upkeep has no part in this"
+    row = Job.objects.get(pk=job.id)
+    assert (row.attempt, row.handed_back, row.error_code) == (2, 1, "worker_stopped")
+    celery_desk.manager.cancel(job.id, celery_desk.owner, now=clock.now())
+    celery_desk.ended(job)
+
+
 def test_a_killed_child_is_replaced_by_another_attempt_when_the_job_has_one(celery_desk, file):
     job = celery_desk.submit(samples.die, retries=1, retry_delays=[0])
     wait_until(lambda: celery_desk.look(job).status == "retrying", what="the first attempt is over")
