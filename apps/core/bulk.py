@@ -19,8 +19,8 @@ from apps.core import bulk_sql
 from apps.core.bulk_values import Change, Shape
 
 __all__ = [
-    "Change", "assign", "atomic", "compare_and_set", "complete", "has_transactions", "insert", "insert_missing", "load", "new", "pick",
-    "remove", "remove_in_parts", "scan",
+    "Change", "assign", "atomic", "compare_and_set", "complete", "has_transactions", "in_transaction", "insert", "insert_missing",
+    "load", "new", "pick", "remove", "remove_in_parts", "scan",
 ]  # fmt: skip
 
 
@@ -28,6 +28,11 @@ def atomic(model: type[models.Model], *, savepoint: bool = True) -> AbstractCont
     """A transaction on the model's database, as short as the caller keeps it (MongoDB: none; nothing may rely on it). Without
     a savepoint, one inside another is just a part of it: what fails there fails all."""
     return transaction.atomic(using=router.db_for_write(model), savepoint=savepoint)
+
+
+def in_transaction(model: type[models.Model]) -> bool:
+    """Whether this thread is inside a transaction on the model's database: what it writes must be part of that."""
+    return connections[router.db_for_write(model)].in_atomic_block
 
 
 Row = TypeVar("Row", bound=models.Model)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db import IntegrityError, models
+from django.db import IntegrityError, InterfaceError, OperationalError, models
 
 from apps.core import bulk, clock, events, ids
 from apps.core.errors import Conflict, PlatformError
+from apps.core.group_commit import GroupCommit
 from apps.tasks.events import TaskMoved, TasksMoved
 from apps.tasks.models import DeadLetter, Task, Transition
 from apps.tasks.states import FIRST, TASK_STATES, TERMINAL, Cause, TaskStatus
@@ -77,6 +78,13 @@ class Move:
     """Of a move to failed: the kind of dead letter, where the move itself does not tell (`dead_letter_kind`)."""
 
 
+class Newborn(NamedTuple):
+    """Tasks to insert, by key, with the transitions that tell of their births."""
+
+    births: dict[str, Birth]
+    transitions: dict[str, Transition]
+
+
 class TaskStore:
     def load_many(self, keys: Iterable[str], *, entry: bool = False) -> dict[str, Task]:
         """The tasks as steps need them: without the texts and results that no decision reads, and without the entry unless asked."""
@@ -107,31 +115,11 @@ class TaskStore:
         inserted: list[str] = []
         try:
             for part in _chunks(list(pending)):
-                inserted += self._insert_new({key: pending[key] for key in part}, transitions)
+                newborn = Newborn({key: pending[key] for key in part}, transitions)
+                inserted += _insert_groups([newborn])[0] if bulk.in_transaction(Task) else _at_once.commit(newborn)
         finally:
             _announce(_moved(pending[key].task, transitions[key]) for key in inserted)
         return set(inserted)
-
-    def _insert_new(self, births: dict[str, Birth], transitions: dict[str, Transition]) -> list[str]:
-        pending = dict(births)
-        inserted: list[str] = []
-        while pending:
-            rows = [row for key, birth in pending.items() for row in (birth.task, transitions[key], *birth.rows)]
-            try:
-                with bulk.atomic(Task):
-                    bulk.insert(rows)
-                return [*inserted, *pending]
-            except IntegrityError:
-                # Some keys exist. Where there are no transactions a part of ours may be in already: its token tells.
-                tokens = dict(Task.objects.filter(pk__in=list(pending)).values_list("pk", "last_transition_id"))
-                mine = [key for key, token in tokens.items() if token == transitions[key].id]
-                bulk.insert_missing([row for key in mine for row in (transitions[key], *pending[key].rows)])
-                inserted += mine
-                if not tokens:
-                    raise
-                for key in tokens:
-                    del pending[key]
-        return inserted
 
     def move_many(self, moves: Sequence[Move], *, now: datetime) -> set[str]:
         """Move each task that still is as it was loaded; answer the keys of those that moved."""
@@ -208,6 +196,49 @@ class TaskStore:
         if not self.move_many([Move(task=task, end=end, reason=reason, actor=actor, fields=fields)], now=now):
             raise LostRace(key=task.key)
         return task
+
+
+def _insert_groups(groups: Sequence[Newborn]) -> list[list[str]]:
+    """The keys that were new, of each group. Where two bring the same task, the first one's is written first."""
+    found: dict[int, list[str]] = {}
+    while len(found) < len(groups):
+        births: dict[str, Birth] = {}
+        transitions: dict[str, Transition] = {}
+        together = []
+        for index, group in enumerate(groups):
+            if index not in found and not births.keys() & group.births.keys():
+                births |= group.births
+                transitions |= group.transitions
+                together.append(index)
+        inserted = set(_insert_new(births, transitions))
+        found |= {index: [key for key in groups[index].births if key in inserted] for index in together}
+    return [found[index] for index in range(len(groups))]
+
+
+def _insert_new(births: dict[str, Birth], transitions: dict[str, Transition]) -> list[str]:
+    pending = dict(births)
+    inserted: list[str] = []
+    while pending:
+        rows = [row for key, birth in pending.items() for row in (birth.task, transitions[key], *birth.rows)]
+        try:
+            with bulk.atomic(Task):
+                bulk.insert(rows)
+            return [*inserted, *pending]
+        except IntegrityError:
+            # Some keys exist. Where there are no transactions a part of ours may be in already: its token tells.
+            tokens = dict(Task.objects.filter(pk__in=list(pending)).values_list("pk", "last_transition_id"))
+            mine = [key for key, token in tokens.items() if token == transitions[key].id]
+            bulk.insert_missing([row for key in mine for row in (transitions[key], *pending[key].rows)])
+            inserted += mine
+            if not tokens:
+                raise
+            for key in tokens:
+                del pending[key]
+    return inserted
+
+
+_at_once = GroupCommit(_insert_groups, size=lambda group: len(group.births), most=WRITE_CHUNK, shared=(OperationalError, InterfaceError))
+"""Requests that come at the same time are born together."""
 
 
 def dead_letter_kind(move: Move) -> str:
