@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.core import bulk, ids, observe, tracing
+from apps.core import bulk, ids, observe, tracing, turnstile
 from apps.dsl import answers, remote
 from apps.dsl.book import Script, ScriptBook, book
 from apps.dsl.engine import Answer, Engine, Evaluation, engine
@@ -93,7 +93,10 @@ class PolicyRunner:
         ]
         with tracing.span(f"policy {hook}", attributes={"jobplatform.hook": hook.value, "jobplatform.count": len(asked)}):
             answered = dict(zip(asked, (self._sandbox or engine()).evaluate(evaluations), strict=True)) if asked else {}
-        told = _ask_elsewhere(hook, requests, scripts, elsewhere, now) if elsewhere else {}
+        told = {}
+        if elsewhere:
+            with turnstile.aside():
+                told = _ask_elsewhere(hook, requests, scripts, elsewhere, now)
         decisions = [
             _remote_decision(hook, request, told[index], now)
             if index in told

@@ -17,8 +17,9 @@ from jobplatform.embedded.health import HttpAnswers, Probe, RedisAnswers, SaysRe
 from jobplatform.embedded.place import Place
 from jobplatform.queues import QUEUES, Queue
 
-SPARE_WEB_THREADS = 16
-"""Threads beyond those that may wait or stream: ordinary requests always find one."""
+SPARE_WEB_THREADS = 64
+"""Threads beyond those that may wait or stream: ordinary requests always find one, also beside two organizations with a full line
+at the turnstile (`apps/core/turnstile.py`)."""
 WEB_KILL_SECONDS = 3
 JOBS_STOP_SECONDS = 3.0
 """What a worker of jobs needs beyond `JOBS_STOP_S` and `JOBS_GRACE_S`."""

@@ -1,4 +1,5 @@
-"""Bulk submissions give way: beside thousands of lines, a single task goes first.
+"""Who submits much gives way: beside thousands of lines a single task goes first, and beside an organization that sends hundreds
+of requests at once another one's is behind a few of them (`core/turnstile.py`).
 
 All requests of a web process share one interpreter, and a chunk of lines keeps it for a tenth of a second. So whoever brings
 lines takes small chunks while there is company, waits a moment before each while single tasks are in hand, and rests after it
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from apps.core.giving_way import Lot
+from apps.core.turnstile import Turnstile
 
 COMPANY_SECONDS = 2.0
 """After a single task there may be another."""
@@ -25,15 +27,17 @@ class Courtesy:
         self._changed = threading.Condition()
         self._in_hand = 0
         self._seen = -COMPANY_SECONDS
+        self._turnstile = Turnstile()
 
     @contextmanager
-    def single(self) -> Iterator[None]:
-        """A request for one task is in hand."""
+    def single(self, org_id: str) -> Iterator[None]:
+        """A request for one task is in hand. Raises TooManyAtOnce."""
         with self._changed:
             self._in_hand += 1
             self._seen = time.monotonic()
         try:
-            yield
+            with self._turnstile.place(org_id):
+                yield
         finally:
             with self._changed:
                 self._in_hand -= 1

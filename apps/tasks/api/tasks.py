@@ -101,7 +101,7 @@ def _submit(request: Any, body: dict[str, Any], *, now: datetime) -> Verdict:
         # The spec's path wants a task's submitter; on ours it may be left out. A sub-task's entry has none.
         wanted = request.path.startswith("/internal/") and kind == "task"
         entry = InitialJobParser().parse(data, kind=kind, submitter="" if wanted else request.user.submitter)
-        with courtesy.single():
+        with courtesy.single(request.user.org_id):
             verdict = TaskIntake().submit(entry, request.user, now=now)
         if verdict.error is not None:
             raise verdict.error

@@ -20,7 +20,7 @@ def test_lines_wait_until_the_single_task_is_done(monkeypatch):
 
     bulk = threading.Thread(target=lines)
     bulk.start()
-    with courtesy.single():
+    with courtesy.single("acme"):
         came.set()
         bulk.join(0.05)
         order.append("single")
@@ -33,7 +33,7 @@ def test_lines_never_wait_for_long_and_not_at_all_when_they_are_alone(monkeypatc
     courtesy = Courtesy()
     assert not courtesy.company
     courtesy.give_way()
-    with courtesy.single():
+    with courtesy.single("acme"):
         courtesy.give_way()
         assert courtesy.company
     monkeypatch.setattr(room, "COMPANY_SECONDS", -1.0)
@@ -43,7 +43,7 @@ def test_lines_never_wait_for_long_and_not_at_all_when_they_are_alone(monkeypatc
 def test_a_single_task_that_fails_is_done_too():
     courtesy = Courtesy()
     try:
-        with courtesy.single():
+        with courtesy.single("acme"):
             raise RuntimeError
     except RuntimeError:
         began = time.monotonic()
@@ -58,7 +58,7 @@ def test_after_a_chunk_of_lines_there_is_a_rest_while_single_tasks_come_and_none
     with courtesy.many():
         pass
     assert not rests
-    with courtesy.single():
+    with courtesy.single("acme"):
         pass
     with courtesy.many():
         pass

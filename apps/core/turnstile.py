@@ -1,0 +1,123 @@
+"""A turnstile: while several organizations want something, each has a few places inside, and a line of its own before it.
+
+All requests of a process share one interpreter, and each step of a request waits for it behind those that are at work. So of an
+organization that sends hundreds at once only a few are at work at a time while there are others; the rest of them cost nothing while they
+wait, and whoever comes with one request is behind a few. A place of an organization with a line is given on after a rest, where
+processors are short (`giving_way.py`). An organization that is alone goes in as it comes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from apps.core.errors import PlatformError
+from apps.core.giving_way import Lot
+
+PLACES = 2
+LINE = 32
+"""Of one organization; more are told to come back."""
+COMPANY_SECONDS = 2.0
+"""After one request there may be another."""
+ORGS_SEEN = 64
+
+_inside = threading.local()
+
+
+class TooManyAtOnce(PlatformError):
+    status, code, sentence, retry_helps = 429, "too_many_at_once", "Too many requests of the organization at the same time.", True
+    shown = ("limit", "retry_after_seconds")
+
+
+@dataclass(slots=True)
+class _Side:
+    """One organization's side of the turnstile."""
+
+    inside: int = 0
+    line: deque[threading.Event] = field(default_factory=deque)
+
+
+class Turnstile:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sides: dict[str, _Side] = {}
+        self._seen: dict[str, float] = {}
+        """When each organization last came, the latest last."""
+
+    @contextmanager
+    def place(self, org_id: str) -> Iterator[None]:
+        """Inside. Raises TooManyAtOnce when the organization's line is full."""
+        self._enter(org_id)
+        lot, _inside.here = Lot(), (self, org_id)
+        try:
+            yield
+        finally:
+            _inside.here = None
+            if self._is_crowd(org_id):
+                lot.rest()
+            self._leave(org_id)
+
+    def _enter(self, org_id: str, *, again: bool = False) -> None:
+        with self._lock:
+            self._note(org_id)
+            side = self._sides.setdefault(org_id, _Side())
+            if not side.line and self._has_room(org_id, side):
+                side.inside += 1
+                return
+            if len(side.line) >= LINE and not again:
+                raise TooManyAtOnce(limit=PLACES + LINE, retry_after_seconds=1)
+            called = threading.Event()
+            side.line.appendleft(called) if again else side.line.append(called)
+        called.wait()  # whoever calls has counted us in
+
+    def _leave(self, org_id: str) -> None:
+        with self._lock:
+            side = self._sides[org_id]
+            side.inside -= 1
+            while side.line and self._has_room(org_id, side):
+                side.inside += 1
+                side.line.popleft().set()
+            if not side.inside:
+                del self._sides[org_id]
+
+    def _has_room(self, org_id: str, side: _Side) -> bool:
+        return side.inside < PLACES or not self._has_company(org_id)
+
+    def _has_company(self, org_id: str) -> bool:
+        """Another organization came lately."""
+        since = time.monotonic() - COMPANY_SECONDS
+        for other in reversed(self._seen):
+            if self._seen[other] < since:
+                return False
+            if other != org_id:
+                return True
+        return False
+
+    def _is_crowd(self, org_id: str) -> bool:
+        with self._lock:
+            return bool(self._sides[org_id].line) and self._has_company(org_id)
+
+    def _note(self, org_id: str) -> None:
+        self._seen.pop(org_id, None)
+        self._seen[org_id] = time.monotonic()
+        if len(self._seen) > ORGS_SEEN:
+            del self._seen[next(iter(self._seen))]
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """This thread waits for somebody outside: its place, if it has one, is free for others until it comes back."""
+    here = getattr(_inside, "here", None)
+    if here is None:
+        yield
+        return
+    turnstile, org_id = here
+    turnstile._leave(org_id)
+    try:
+        yield
+    finally:
+        turnstile._enter(org_id, again=True)
