@@ -88,18 +88,25 @@ class Turnstile:
         return side.inside < PLACES or not self._has_company(org_id)
 
     def _has_company(self, org_id: str) -> bool:
-        """Another organization came lately."""
+        return next(self._company(org_id), None) is not None
+
+    def _company(self, org_id: str) -> Iterator[str]:
+        """The other organizations that came lately."""
         since = time.monotonic() - COMPANY_SECONDS
         for other in reversed(self._seen):
             if self._seen[other] < since:
-                return False
+                return
             if other != org_id:
-                return True
-        return False
+                yield other
 
     def _is_crowd(self, org_id: str) -> bool:
+        """It has a line, and somebody has none: among crowds nobody gains by another's rest."""
         with self._lock:
-            return bool(self._sides[org_id].line) and self._has_company(org_id)
+            return self._has_line(org_id) and any(not self._has_line(other) for other in self._company(org_id))
+
+    def _has_line(self, org_id: str) -> bool:
+        side = self._sides.get(org_id)
+        return side is not None and bool(side.line)
 
     def _note(self, org_id: str) -> None:
         self._seen.pop(org_id, None)

@@ -102,6 +102,16 @@ def test_beside_another_an_organization_has_a_few_places_and_the_other_one_its_o
     assert rests == ["rest", "rest"]
 
 
+def test_among_crowds_nobody_rests(hall, rests):
+    visits = {name: hall.bring(name) for name in ("b1", "b2", "b3", "b4", "a1", "a2", "a3", "a4")}
+    hall.until_inside("a1", "b1", "b2", "b3", "b4")  # they were alone when they came
+    hall.bring("b5")
+    hall.let_out("a1", visits["a1"])
+    hall.until_inside("a3")
+    assert not rests
+    hall.open.set()
+
+
 def test_a_line_is_bounded_and_nobody_else_is_refused_for_it(hall, rests):
     hall.let_out("b0", hall.bring("b0"))
     for number in range(PLACES + LINE):
