@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -21,7 +22,9 @@ admin.site.unregister(Org)
 @admin.register(Org)
 class PurgingOrgAdmin(OrgAdmin):
     actions = ("purge",)
-    list_display = (*OrgAdmin.list_display, "being_purged")
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        return (*self.list_display, "being_purged") if Purge.objects.exists() else self.list_display
 
     @admin.display(description="being purged")
     def being_purged(self, org: Org) -> str:
@@ -43,8 +46,9 @@ class PurgingOrgAdmin(OrgAdmin):
         typed = request.POST.get("typed")
         if typed == org.pk:
             return self._begin(request, org)
-        rows = {label: number for label, number in sorted(purge.count(org.pk).items()) if number}
-        context = {"title": f"Purge {org.pk}", "opts": self.opts, "org": org, "rows": rows, "total": sum(rows.values())}
+        rows = [(apps.get_model(label)._meta.verbose_name_plural, number) for label, number in purge.count(org.pk).items() if number]
+        total = sum(number for _, number in rows)
+        context = {"title": f"Purge {org.pk}", "opts": self.opts, "org": org, "rows": sorted(rows), "total": total}
         context["wrong"] = typed is not None
         return TemplateResponse(request, "admin/retention/purge.html", {**self.admin_site.each_context(request), **context})
 
@@ -55,4 +59,4 @@ class PurgingOrgAdmin(OrgAdmin):
             self.message_user(request, f"{org.pk}: {error.sentence}", messages.ERROR)
             return
         background.send(Work.PURGE, org_id=org.pk)
-        self.message_user(request, f"{org.pk} is being removed; a line of the audit trail will say when it is done.", messages.SUCCESS)
+        self.message_user(request, f"The purge of {org.pk} has begun; a line of the audit trail says when it is done.", messages.SUCCESS)

@@ -198,7 +198,7 @@ def test_an_admin_types_the_name_and_it_goes_in_the_background(both, admin_clien
     place = "/admin/orgs/org/"
     ask = {"action": "purge", "_selected_action": "acme"}
     page = admin_client.post(place, ask).content.decode()
-    assert "type the organization" in page and "tasks.Transition" in page and not Purge.objects.exists()
+    assert "type the organization" in page and "Dead letters" in page and not Purge.objects.exists()
     assert "Nothing was done" in admin_client.post(place, {**ask, "typed": "acne"}).content.decode() and not Purge.objects.exists()
     assert "make it inactive first" in admin_client.post(place, {**ask, "_selected_action": "globex"}, follow=True).content.decode()
     admin_client.post(place, {**ask, "typed": "acme"})
