@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage = Stage(options.data.resolve() / "platform")
     began = time.monotonic()
     try:
-        wanted = [*options.parts, *(options.only or ())] or list(PARTS)
+        wanted = list(dict.fromkeys([*options.parts, *(options.only or ())])) or list(PARTS)
         figures: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         for part in [part for part in wanted if part in ALONE]:
             console.print(f"Measuring {part} …", style="bright_black")

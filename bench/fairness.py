@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -45,7 +46,8 @@ class Neighbour:
 
 
 def fairness(house: House, *, per_second: float, seconds: float, flood: int) -> dict[str, Any]:
-    """Three times the same: alone, beside an org at the same pace, beside one that submits ten times as much as both can have."""
+    """Four times the same: alone, beside an org at the same pace, beside one that submits ten times as much as both can have in bulk,
+    and beside one that submits single tasks over many connections as fast as they are answered."""
     calm = Neighbour(house)
     calm.waits("warm", per_second=per_second, seconds=1.0)
     found = {"alone": calm.waits("alone", per_second=per_second, seconds=seconds)}
@@ -60,15 +62,24 @@ def fairness(house: House, *, per_second: float, seconds: float, flood: int) -> 
         if flooding.done():
             raise Wrong("the flood was over before the other org was done: give it more tasks (--flood)")
         flooded = flooding.result()
+        enough = threading.Event()
+        storming = other.submit(house.storm, "storm", enough)
+        time.sleep(1.0)
+        try:
+            found["stormed"] = calm.waits("stormed", per_second=per_second, seconds=seconds)
+        finally:
+            enough.set()
+        storm_rate = storming.result()
     p99 = {name: percentile(waits, 0.99) for name, waits in found.items()}
     return {
         "per_second": per_second,
         "flood_tasks": flood,
         "flood_per_second": round(flooded.rate, 1),
+        "storm_per_second": round(storm_rate, 1),
         "wait_ms": {
             name: {"p50": round(percentile(waits, 0.5), 1), "p99": round(p99[name], 1), "max": round(max(waits), 1)}
             for name, waits in found.items()
         },
-        "p99_ratio": round(p99["flooded"] / max(p99["both_keep_to_it"], 1.0), 2),
-        "p99_ratio_to_alone": round(p99["flooded"] / max(p99["alone"], 1.0), 2),
+        "p99_ratio": {name: round(p99[name] / max(p99["both_keep_to_it"], 1.0), 2) for name in ("flooded", "stormed")},
+        "p99_ratio_to_alone": {name: round(p99[name] / max(p99["alone"], 1.0), 2) for name in ("flooded", "stormed")},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,6 +88,23 @@ class House:
                 outcome.result()
         self._wait_for(run, count)
         return [(got - due) / 1e6 for got, due in zip(self._audit(run, count)["received_ns"], due_ns, strict=True)]
+
+    def storm(self, run: str, enough: threading.Event) -> float:
+        """Single submissions over many connections, each as fast as it is answered; back when all have completed. Tasks a second."""
+        numbers, began = itertools.count(), time.perf_counter()
+
+        def send() -> int:
+            sent = 0
+            while not enough.is_set():
+                self.client.submit(**fields(run, next(numbers), SPACE), wait=0)
+                sent += 1
+            return sent
+
+        with ThreadPoolExecutor(SENDERS) as senders:
+            count = sum(senders.map(lambda _: send(), range(SENDERS)))
+        took = time.perf_counter() - began
+        self._wait_for(run, count)
+        return count / took
 
     def queue_up(self, run: str, count: int) -> None:
         """Tasks of another job space, which wait: its only agent came, and left."""

@@ -159,10 +159,11 @@ def _simulated(found: dict[str, Any]) -> list[Text]:
 
 def _fairness(found: dict[str, Any]) -> Table:
     table = _table("the other org", "wait p50 ms", "p99 ms", "max ms", "p99 is")
-    names = {"alone": "is not there", "both_keep_to_it": "keeps the same pace", "flooded": "floods"}
+    names = {"alone": "is not there", "both_keep_to_it": "keeps the same pace", "flooded": "floods in bulk", "stormed": "floods one by one"}
     for name, told in names.items():
         wait = found["wait_ms"][name]
-        ratio = f"{found['p99_ratio']:.2f}×, {found['p99_ratio_to_alone']:.2f}× alone" if name == "flooded" else ""
+        ratios = found["p99_ratio"], found["p99_ratio_to_alone"]
+        ratio = f"{ratios[0][name]:.2f}×, {ratios[1][name]:.2f}× alone" if name in ratios[0] else ""
         table.add_row(told, f"{wait['p50']:.1f}", f"{wait['p99']:.1f}", f"{wait['max']:.1f}", ratio)
     return table
 
