@@ -15,7 +15,7 @@ from typing import Any
 
 from apps.agents.agent_queue import AgentQueueClient
 from apps.agents.holds import Holds
-from apps.core import bulk, clock, events, ids, observe, tracing
+from apps.core import bulk, clock, events, ids, observe, redis, tracing
 from apps.messaging.envelope import AgentReport, ReportKind
 from apps.orgs.config_store import OrgConfig, OrgConfigProvider
 from apps.tasks import people
@@ -30,6 +30,7 @@ from apps.tasks.store import Move, TaskStore
 log = logging.getLogger(__name__)
 
 APPLIED, STALE, DUPLICATE, REFUSED = "applied", "stale", "duplicate", "refused"
+ENDS = frozenset({ReportKind.COMPLETED, ReportKind.FAILED, ReportKind.DECLINED})
 KEPT = frozenset({ReportKind.PROGRESS, ReportKind.LOG})
 """Kinds worth a row of their own even when they count; the others leave a transition."""
 SAID = ("result", "price", "error", "retryable", "reason", "percent", "message", "level")
@@ -109,6 +110,7 @@ class ReportDesk:
                     rows.append(_row(task, report, APPLIED, now))
                 if move := self._move(task, report, configs, now):
                     moves[key] = move
+        self._go_on([(task, report) for task, report in pairs if task is not None and _is_current(task, report)], configs, now)
         attempts = {key: move.task.attempt for key, move in moves.items()}
         won = self.store.move_many(list(moves.values()), now=now)
         for key in moves:
@@ -120,6 +122,21 @@ class ReportDesk:
         self._let_go([moves[key].task for key in won], attempts, now)
         _trace(pairs, won, now)
         return lost
+
+    def _go_on(self, pairs: Sequence[tuple[Task, AgentReport]], configs: Callable[[str], OrgConfig], now: datetime) -> None:
+        """Whoever reports is alive, so its lease goes on, and before its task is seen to run: a delivery may have waited in the
+        agent's hands until its lease was over, and the first heartbeat that names it comes seconds after it began."""
+        leases: dict[float, list[str]] = defaultdict(list)
+        for task, report in pairs:
+            if task.status in IN_FLIGHT and report.kind not in ENDS:
+                config = configs(task.org_id)
+                lease = people.lease_seconds(config) if task.held_by_person else config.lease_seconds
+                leases[lease].append(ids.assignment_id(task.key, task.attempt))
+        try:
+            for lease, names in leases.items():
+                self.holds.extend(names, now=now, lease_seconds=lease)
+        except redis.RedisDown as error:
+            redis.log_away(error)  # its heartbeats do the same when it is back
 
     def _move(self, task: Task, report: AgentReport, configs: Callable[[str], OrgConfig], now: datetime) -> Move | None:
         actor = f"{'person' if task.held_by_person else 'agent'}:{report.agent}"
@@ -187,7 +204,7 @@ class ReportDesk:
                 "report.stale" if was_theirs else "report.refused",
                 extra={"task": task.key, "agent": report.agent, "attempt": report.attempt, "current": task.attempt, "kind": report.kind},
             )
-            if was_theirs and report.kind not in {ReportKind.COMPLETED, ReportKind.FAILED, ReportKind.DECLINED}:
+            if was_theirs and report.kind not in ENDS:
                 self.agent_queue.tell_to_stop(
                     task.org_id, report.agent, task_id=task.task_id, attempt=report.attempt, reason=f"attempt {report.attempt} is over"
                 )

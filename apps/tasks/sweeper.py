@@ -119,6 +119,9 @@ class Sweeper:
         if not names:
             return 0
         tasks = self.store.load_many(name.rpartition("#")[0] for name in names)
+        # Whoever reported since we looked is alive, and its lease went on before its report was applied.
+        still = set(self.holds.lapsed(now=min(now, heard), limit=LIMIT + len(names)))
+        names = [name for name in names if name in still]
         over: list[str] = []
         lost: list[Task] = []
         for name in names:

@@ -217,6 +217,19 @@ def test_a_heartbeat_keeps_a_running_task_with_its_agent(acme):
     assert task("t1").status == "running"
 
 
+def test_one_that_waited_in_its_agents_hands_for_longer_than_a_lease_is_not_lost_when_it_begins(acme):
+    """The heartbeat that names it comes seconds later."""
+    queued("t1")
+    dispatch()
+    agent = task("t1").head_agent_subject_id
+    later = NOON + timedelta(seconds=21)
+    report("t1", ReportKind.ACCEPTED, agent=agent, now=later)
+    silence(later + timedelta(seconds=1))
+    assert (task("t1").status, task("t1").attempt) == ("running", 1)
+    silence(later + timedelta(seconds=21))
+    assert task("t1").status == "queued"  # silent for a whole lease
+
+
 def test_a_delivery_waiting_for_a_busy_agent_that_is_up_is_not_lost(acme):
     queued("t1")
     dispatch()
