@@ -14,6 +14,10 @@ from apps.agents.strategies.static import StaticStrategy
 from apps.orgs.config_store import OrgConfig
 from apps.tasks.batch import facts_of
 from apps.tasks.models import Task
+from apps.tasks.states import IN_FLIGHT
+
+LOOKED_AT = 200
+"""Agents, and what they have in hand, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +29,14 @@ class Crowd:
 
     def seconds(self, before: int, *, org_id: str, now: datetime) -> float | None:
         """Until there is room for one with so many `before` it, if those who are busy go on as they did: what an agent holds,
-        divided by how long it has a task (Little's law). None: nothing is known of any."""
-        known = figures(org_id, [candidate.subject_id for candidate in self.busy], now=now)
-        took = {name: found.latency_p50_s for name, found in known.items()}
+        divided by how long it has a task (Little's law): half of its latest, or, where it has had those of now for longer, these.
+        None: nothing is known of any."""
+        names = [candidate.subject_id for candidate in self.busy]
+        took = {name: found.latency_p50_s for name, found in figures(org_id, names, now=now).items()}
+        rows = Task.objects.filter(org_id=org_id, head_agent_subject_id__in=names[:LOOKED_AT], status__in=[each.value for each in IN_FLIGHT])
+        for name, since in rows.values_list("head_agent_subject_id", "assigned_at")[:LOOKED_AT]:
+            if took[name] is not None and since is not None:
+                took[name] = max(took[name], (now - since).total_seconds())
         per_second = sum(candidate.load / seconds for candidate in self.busy if (seconds := took[candidate.subject_id]))
         return (before + 1) / per_second if per_second else None
 

@@ -84,7 +84,8 @@ def _waiting(waiting: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _bid(bid: Mapping[str, Any], winner: str) -> dict[str, Any]:
-    return {**bid, "parts": _parts(bid["parts"]), "won": bid["agent"] == winner and bid["place"]}
+    score = "" if bid["score"] is None else f"{bid['score']:g}"
+    return {**bid, "parts": _parts(bid["parts"]), "score": score, "won": bid["agent"] == winner and bid["place"]}
 
 
 def _parts(parts: Mapping[str, Any]) -> str:

@@ -107,6 +107,8 @@ def test_while_those_who_can_do_it_are_busy_the_estimate_is_their_own_pace(acme)
     found = [told(task)["waiting"] for task in waits]
     assert [(each["position"], each["estimate_s"]) for each in found] == [(0, 10.0), (1, 20.0)]
     assert found[0]["held_by"][0].startswith("no room: ada (1 of 1 open) is busy") and "go on as they did" in found[0]["estimate_why"]
+    Task.objects.filter(task_id="first").update(assigned_at=clock.now() - timedelta(seconds=300))  # this one takes longer than usual
+    assert 300 <= told(waits[0])["waiting"]["estimate_s"] < 400
 
 
 def test_a_part_that_names_whom_it_is_for_is_held_by_him(acme):
