@@ -33,7 +33,8 @@ class Crowd:
         None: nothing is known of any."""
         names = [candidate.subject_id for candidate in self.busy]
         took = {name: found.latency_p50_s for name, found in figures(org_id, names, now=now).items()}
-        rows = Task.objects.filter(org_id=org_id, head_agent_subject_id__in=names[:LOOKED_AT], status__in=[each.value for each in IN_FLIGHT])
+        in_flight = [status.value for status in IN_FLIGHT]
+        rows = Task.objects.filter(org_id=org_id, head_agent_subject_id__in=names[:LOOKED_AT], status__in=in_flight)
         for name, since in rows.values_list("head_agent_subject_id", "assigned_at")[:LOOKED_AT]:
             if took[name] is not None and since is not None:
                 took[name] = max(took[name], (now - since).total_seconds())

@@ -98,17 +98,17 @@ def test_while_those_who_can_do_it_are_busy_the_estimate_is_their_own_pace(acme)
     submit("first", **GPU)
     dispatch()
     ended = clock.now() - timedelta(seconds=5)
-    for number, seconds in enumerate((9, 10, 30)):  # ada has a task for ten seconds, usually
+    for number, seconds in enumerate((900, 1000, 3000)):  # ada has a task for a thousand seconds, usually
         Evidence.objects.create(
             id=f"acme/old{number}#1", org_id="acme", agent="ada", task_key=f"acme/old{number}", attempt=1, outcome="completed",
             assigned_at=ended - timedelta(seconds=seconds), ended_at=ended, seconds=seconds,
         )  # fmt: skip
     waits = [submit(name, **GPU) for name in ("second", "third")]
     found = [told(task)["waiting"] for task in waits]
-    assert [(each["position"], each["estimate_s"]) for each in found] == [(0, 10.0), (1, 20.0)]
+    assert [(each["position"], each["estimate_s"]) for each in found] == [(0, 1000.0), (1, 2000.0)]
     assert found[0]["held_by"][0].startswith("no room: ada (1 of 1 open) is busy") and "go on as they did" in found[0]["estimate_why"]
-    Task.objects.filter(task_id="first").update(assigned_at=clock.now() - timedelta(seconds=300))  # this one takes longer than usual
-    assert 300 <= told(waits[0])["waiting"]["estimate_s"] < 400
+    Task.objects.filter(task_id="first").update(assigned_at=clock.now() - timedelta(seconds=30_000))  # this one takes longer than usual
+    assert 30_000 <= told(waits[0])["waiting"]["estimate_s"] < 40_000
 
 
 def test_a_part_that_names_whom_it_is_for_is_held_by_him(acme):
