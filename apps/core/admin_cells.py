@@ -50,7 +50,7 @@ def when(at: datetime | str | None) -> str:
     if not at:
         return "-"
     found = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return found.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return found.astimezone(UTC).strftime("%Y-%m-%d\N{NO-BREAK SPACE}%H:%M:%S")
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
