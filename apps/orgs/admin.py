@@ -114,8 +114,9 @@ class OrgAdmin(admin.ModelAdmin):
         return False  # an org that is over is made inactive; then it may be purged, which is more than a row (apps.retention)
 
     def has_change_permission(self, request: HttpRequest, obj: Org | None = None) -> bool:
-        being_purged = obj is not None and Purge.objects.filter(pk=obj.pk).exists()
-        return not being_purged and super().has_change_permission(request, obj)
+        if not hasattr(request, "being_purged"):  # asked about each row of a list
+            request.being_purged = set(Purge.objects.values_list("pk", flat=True))  # type: ignore[attr-defined]
+        return (obj is None or obj.pk not in request.being_purged) and super().has_change_permission(request, obj)
 
     @admin.display(description="keys not revoked", ordering="keys_open_count")
     def keys_open(self, org: Org) -> int:
