@@ -94,7 +94,7 @@ def test_set_up_refuses_in_production_before_it_writes_anything_and_says_what_to
     assert "load_policies" in written
 
 
-def test_a_server_that_is_away_or_something_else_is_not_judged(production, settings, valkey):
+def test_a_server_that_is_away_is_not_judged(production, settings):
     settings.REDIS_URL = settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
-    settings.NATS_URL = f"nats://127.0.0.1:1,nats://127.0.0.1:{valkey.port}"
+    settings.NATS_URL = "nats://127.0.0.1:1"
     assert gate.refusals() == []
