@@ -237,7 +237,8 @@ def _parts(sub_tasks: Mapping[str, Any] | None) -> str:
     """`5: 2 completed, 3 awaiting approval`; empty when there are none."""
     if not sub_tasks:
         return ""
-    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sub_tasks["by_status"].items())
+    by_status = sub_tasks["by_status"]  # a store answers in any order; people read them in that of a task's life
+    counts = ", ".join(f"{by_status[status]} {status.replace('_', ' ')}" for status in TaskStatus if status in by_status)
     return f"{sub_tasks['total']}: {counts}"
 
 
