@@ -219,7 +219,7 @@ def drop(session: Session) -> int:
     up again first."""
     if session.run != GONE:
         guards = {"status": session.status, "run": session.run, "published": True}
-        if not bulk.compare_and_set(Session, [bulk.Change(pk=session.key, guards=guards, fields={"run": GONE})]):
+        if not bulk.compare_and_set(Session, [bulk.Change(pk=session.key, guards=guards, fields={"run": GONE, "tell_at": None})]):
             return 0
     canvas.forget(session.key)
     runs = [f"{pk}#{number}" for pk, run in _runs(session.key) for number in range(1, run + 1)]

@@ -14,7 +14,7 @@ from apps.core.errors import PlatformError
 from apps.core.redis import RedisDown
 from apps.tasks.models import Task
 from apps.tasks.states import TERMINAL
-from apps.workflows.engine import away, canvas, limits, store, telling, undoing, work
+from apps.workflows.engine import away, canvas, endings, limits, store, telling, undoing, work
 from apps.workflows.engine.store import STEP_IS_OPEN, light
 from apps.workflows.models import Chunk, ChunkStatus, Item, Session, Step
 from apps.workflows.states import SESSION_ENDED, ItemStatus, SessionStatus, StepStatus
@@ -151,7 +151,7 @@ def _unpublished(now: datetime) -> int:
 
 def _untold(now: datetime) -> int:
     """Ended, but a bus was away, or whoever was to tell it died."""
-    due = Session.objects.filter(tell_at__lte=now).order_by("tell_at").only(*telling.FIELDS)[:SESSIONS_AT_ONCE]
+    due = Session.objects.filter(tell_at__lte=now, run__gt=endings.GONE).order_by("tell_at").only(*telling.FIELDS)[:SESSIONS_AT_ONCE]
     return sum(telling.again(session, now=now) for session in due)
 
 
