@@ -224,7 +224,6 @@ def drop(session: Session) -> int:
     canvas.forget(session.key)
     runs = [f"{pk}#{number}" for pk, run in _runs(session.key) for number in range(1, run + 1)]
     gone = sum(bulk.remove_in_parts(Item, step_run=runs[start : start + 200]) for start in range(0, len(runs), 200))
-    failpoint("session.items_dropped")
     # Steps after items: they name them. The session last: it is how whoever comes next finds the rest.
     gone += sum(bulk.remove_in_parts(model, session_key=session.key) for model in (Chunk, SessionEvent, Step))
     return gone + ContextStore().purge(session.key) + bulk.remove(Session, pk=session.key, run=GONE)
