@@ -50,6 +50,8 @@ def keep(
             died(pid, status, stop.is_set())
         if age < SHORT_LIFE_SECONDS:
             stop.wait(SHORT_LIFE_SECONDS)
+    # An alarm while this process ends would find no handler, and end it as a failure.
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _signal_all(pids: Iterable[int], number: int) -> None:

@@ -155,4 +155,4 @@ def _tell_lost(job: Job, status: int, reason: Reason) -> None:
 def serve(names: Sequence[str], *, processes: int = 1) -> None:
     """Work until told to stop: a first SIGTERM or Ctrl-C gives the present jobs time to end, a second does not."""
     work = lambda: JobsWorker(names, connection=redis.raw()).work(logging_level="WARNING")  # noqa: E731
-    keep(work, processes=processes, patience_seconds=longest_seconds() + 1)
+    keep(work, processes=processes, patience_seconds=longest_seconds() + 10)  # each ends its own horse, and must be there to tell of it

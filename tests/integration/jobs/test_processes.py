@@ -29,7 +29,7 @@ def died(pid, status, was_told):
     print("ended" if was_told else "died", pid, ended_with(status), flush=True)
 
 keep(work, processes=2, patience_seconds=1, died=died)
-print("stopped", flush=True)
+print("stopped", signal.getitimer(signal.ITIMER_REAL), flush=True)
 """
 
 
@@ -62,7 +62,7 @@ def test_all_stop_together(parent, number):
     parent.process.send_signal(number)
     assert parent.process.wait(20) == 0
     assert not any(child.is_running() for child in family)
-    wait_until(lambda: "stopped" in parent.output(), what="it says so")
+    wait_until(lambda: "stopped (0.0, 0.0)" in parent.output(), what="it says so, and no alarm is left behind")
     assert "died" not in parent.output()
 
 
