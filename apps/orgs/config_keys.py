@@ -321,7 +321,7 @@ class OrgConfig:
     task_retention_days: int = _key(
         Number(least=0, most=36_500, whole=True), 365, "days that ended tasks and sessions are kept with all of theirs; 0: for ever")
     decision_retention_days: int = _key(
-        Number(least=0, most=36_500, whole=True), 90, "days that runs of policies, auctions and bids are kept; 0: as the task is")
+        Number(least=0, most=36_500, whole=True), 0, "days that runs of policies, auctions and bids are kept; 0: as long as their task")
     webhook_retention_days: int = _key(
         Number(least=1, most=365, whole=True), 30, "days the log of webhook deliveries is kept, at most as long as tasks are")
     outbound_allow: tuple[str, ...] = _key(

@@ -52,8 +52,8 @@ def test_an_ended_task_goes_with_everything_that_names_it_and_an_open_one_stays(
     submit("acme", "open")
     assert naming("acme/t1") == ["Assignment", "Evidence", "PolicyRun", "Report", "Task", "Transition"]
     before = naming("acme/open")
-    assert Keeper().run(now=later(364)).rows.keys() <= {"policy_runs"}
-    assert naming("acme/t1") == ["Assignment", "Evidence", "Report", "Task", "Transition"], "decisions are kept for 90 days"
+    assert not Keeper().run(now=later(364)).rows
+    assert naming("acme/t1") == ["Assignment", "Evidence", "PolicyRun", "Report", "Task", "Transition"]
     done = Keeper().run(now=later(366))
     assert done.rows["tasks"]["tasks.Task"] == 2 and naming("acme/t1") == naming("acme/t2") == []
     assert naming("acme/open") == before, "however old it is"
@@ -65,8 +65,19 @@ def test_an_ended_task_goes_with_everything_that_names_it_and_an_open_one_stays(
     assert naming("acme/t1") == ["Assignment", "Evidence", "PolicyRun", "Report", "Task", "Transition"]
 
 
+def test_decisions_go_before_their_task_where_an_org_wants_that(acme):
+    OrgConfigProvider().set("acme", "decision_retention_days", 90, by="ann", now=clock.now())
+    submit("acme", "t1", "open")
+    do("acme", "t1")
+    before = naming("acme/open")
+    assert not Keeper().run(now=later(89)).rows
+    assert Keeper().run(now=later(91)).rows.keys() == {"policy_runs"}
+    assert naming("acme/t1") == ["Assignment", "Evidence", "Report", "Task", "Transition"]
+    assert naming("acme/open") == before
+
+
 def test_zero_is_for_ever_and_each_org_has_its_own_time(acme):
-    make_org("globex", approval_dsl_id="approval/yes", task_retention_days=0, decision_retention_days=0)
+    make_org("globex", approval_dsl_id="approval/yes", task_retention_days=0)
     OrgConfigProvider().set("acme", "task_retention_days", 2, by="ann", now=clock.now())
     for org_id in ("acme", "globex"):
         submit(org_id, "t1")
@@ -81,7 +92,7 @@ def test_a_dead_letter_that_waits_keeps_its_task_and_a_settled_one_goes_with_it(
     submit("acme", "bad")
     do("acme", "bad", kind=ReportKind.FAILED)
     Keeper().run(now=later(9000))
-    assert naming("acme/bad") == ["Assignment", "DeadLetter", "Evidence", "Report", "Task", "Transition"]
+    assert naming("acme/bad") == ["Assignment", "DeadLetter", "Evidence", "PolicyRun", "Report", "Task", "Transition"]
     dead_letters.discard(dead_letters.find("acme", "bad"), reason="nobody needs it", actor="olga", now=clock.now())
     Keeper().run(now=later(9000))
     assert naming("acme/bad") == []
