@@ -13,7 +13,6 @@ import pytest
 
 from apps.core import clock, failpoint
 from apps.tasks.models import Task
-from apps.workflows.engine import endings
 from apps.workflows.models import Chunk, Item, Session, Step
 from apps.workflows.models_context import ContextWrite
 from jobplatform.env import BASE_DIR
@@ -28,8 +27,8 @@ POINTS = sorted(
         for name in re.findall(r'failpoint\("([^"]+)"\)', file.read_text())
     }
 )
-ELSEWHERE = {"session.steps_written", "session.items_dropped"}
-"""Where steps are written in one transaction with their session nobody passes the first; the second is passed by who deletes one."""
+ELSEWHERE = {"session.steps_written"}
+"""Where steps are written in one transaction with their session nobody passes this."""
 
 DOCUMENT = {
     "session_id": "killed",
@@ -100,25 +99,6 @@ def test_a_death_at_any_point_changes_nothing_in_the_end(flow, nats, settings, m
     assert len(writers) == len(set(writers)) == 6
     assert Task.objects.count() == 2
     assert not Chunk.objects.exclude(status__in=["done", "cancelled"]).exists()
-
-
-def test_a_death_while_a_session_is_deleted_leaves_what_the_next_one_deletes(flow, settings, monkeypatch):
-    def die(*_signal):
-        raise Died()
-
-    flow.run({"session_id": "killed", "context": {"docs": ["a"]}, "tasks": [{"key": "a", "agent_class": "Echo"}]})
-    monkeypatch.setattr("apps.core.failpoint.os.kill", die)
-    settings.FAILPOINTS = "session.items_dropped:kill@1"
-    failpoint.reset()
-    try:
-        with pytest.raises(Died):
-            endings.drop(Session.objects.get())
-    finally:
-        settings.FAILPOINTS = ""
-        failpoint.reset()
-    assert not Item.objects.exists() and Step.objects.exists()
-    assert endings.drop(Session.objects.get()) > 0
-    assert not any(model.objects.exists() for model in (Session, Step, Chunk, ContextWrite))
 
 
 def survive(act) -> None:
