@@ -19,7 +19,7 @@ from apps.core.errors import PlatformError
 from apps.core.giving_way import Lot
 
 PLACES = 2
-LINE = 32
+LINE = 64
 """Of one organization; more are told to come back."""
 COMPANY_SECONDS = 2.0
 """After one request there may be another."""

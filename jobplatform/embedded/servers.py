@@ -17,8 +17,8 @@ from jobplatform.embedded.health import HttpAnswers, Probe, RedisAnswers, SaysRe
 from jobplatform.embedded.place import Place
 from jobplatform.queues import QUEUES, Queue
 
-SPARE_WEB_THREADS = 64
-"""Threads beyond those that may wait or stream: ordinary requests always find one, also beside two organizations with a full line
+SPARE_WEB_THREADS = 96
+"""Threads beyond those that may wait or stream: ordinary requests always find one, also beside an organization with a full line
 at the turnstile (`apps/core/turnstile.py`)."""
 WEB_KILL_SECONDS = 3
 JOBS_STOP_SECONDS = 3.0
