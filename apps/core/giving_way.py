@@ -12,7 +12,7 @@ from pathlib import Path
 
 LONGEST_SECONDS = 0.2
 MOST = 3.0
-"""A rest is at most so many times as long as what came before it."""
+"""A rest is at most so many times as long as what came before it, if nobody says otherwise."""
 STEEPNESS = 6.0
 """So a thread that waited half as long as it ran rests as long as it can."""
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
@@ -26,17 +26,17 @@ class Lot:
         self._began = time.monotonic()
         self._ran, self._waited = _spent()
 
-    def rest(self, *, least: float = 0.0) -> None:
-        """`least`: times what the lot took, whatever there is of processors."""
+    def rest(self, *, least: float = 0.0, most: float = MOST) -> None:
+        """`least`: times what the lot took, whatever there is of processors. `most`: however few there are."""
         ran, waited = _spent()
         ran, waited, took = ran - self._ran, waited - self._waited, time.monotonic() - self._began
-        time.sleep(seconds_of_rest(took, ran=ran, waited=waited, least=least))
+        time.sleep(seconds_of_rest(took, ran=ran, waited=waited, least=least, most=most))
 
 
-def seconds_of_rest(took: float, *, ran: int, waited: int, least: float = 0.0) -> float:
+def seconds_of_rest(took: float, *, ran: int, waited: int, least: float = 0.0, most: float = MOST) -> float:
     """After a lot that took so many seconds, of which this thread ran and waited for a processor so long (in one unit)."""
     shortage = waited / ran if ran > 0 else 0.0
-    return min(took * min(MOST, max(least, STEEPNESS * shortage)), LONGEST_SECONDS)
+    return min(took * min(most, max(least, STEEPNESS * shortage)), LONGEST_SECONDS)
 
 
 def _spent() -> tuple[int, int]:

@@ -3,11 +3,13 @@
 All requests of a process share one interpreter, and each step of a request waits for it behind those that are at work. So of an
 organization that sends hundreds at once only a few are at work at a time while there are others; the rest of them cost nothing while they
 wait, and whoever comes with one request is behind a few. A place of an organization with a line is given on after a rest, where
-processors are short (`giving_way.py`). An organization that is alone goes in as it comes.
+processors are short (`giving_way.py`), unless others without a line get as much done as it does: who keeps pace with them is no crowd.
+An organization that is alone goes in as it comes.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +25,10 @@ LINE = 64
 """Of one organization; more are told to come back."""
 COMPANY_SECONDS = 2.0
 """After one request there may be another."""
+PACE_SECONDS = 2.0
+"""Over which the pace of an organization is taken."""
+MOST_REST = 8.0
+"""Times what a request took."""
 ORGS_SEEN = 64
 
 _inside = threading.local()
@@ -41,12 +47,28 @@ class _Side:
     line: deque[threading.Event] = field(default_factory=deque)
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How an organization comes and goes."""
+
+    came_at: float = 0.0
+    _left_at: float = 0.0
+    _rate: float = 0.0
+
+    def leave(self, now: float) -> None:
+        self._rate, self._left_at = self.rate(now) + 1 / PACE_SECONDS, now
+
+    def rate(self, now: float) -> float:
+        """Requests done a second, the older the less they count."""
+        return self._rate * math.exp((self._left_at - now) / PACE_SECONDS)
+
+
 class Turnstile:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sides: dict[str, _Side] = {}
-        self._seen: dict[str, float] = {}
-        """When each organization last came, the latest last."""
+        self._paces: dict[str, _Pace] = {}
+        """Of who came last the last."""
 
     @contextmanager
     def place(self, org_id: str) -> Iterator[None]:
@@ -58,7 +80,7 @@ class Turnstile:
         finally:
             _inside.here = None
             if self._is_crowd(org_id):
-                lot.rest()
+                lot.rest(most=MOST_REST)
             self._leave(org_id)
 
     def _enter(self, org_id: str, *, again: bool = False) -> None:
@@ -93,26 +115,32 @@ class Turnstile:
     def _company(self, org_id: str) -> Iterator[str]:
         """The other organizations that came lately."""
         since = time.monotonic() - COMPANY_SECONDS
-        for other in reversed(self._seen):
-            if self._seen[other] < since:
+        for other in reversed(self._paces):
+            if self._paces[other].came_at < since:
                 return
             if other != org_id:
                 yield other
 
     def _is_crowd(self, org_id: str) -> bool:
-        """It has a line, and somebody has none: among crowds nobody gains by another's rest."""
+        """One of it is done. It has a line; others have none (among crowds nobody gains by another's rest), and get less done."""
         with self._lock:
-            return self._has_line(org_id) and any(not self._has_line(other) for other in self._company(org_id))
+            now = time.monotonic()
+            pace = self._paces.setdefault(org_id, _Pace())
+            pace.leave(now)
+            if not self._has_line(org_id):
+                return False
+            others = [self._paces[other].rate(now) for other in self._company(org_id) if not self._has_line(other)]
+            return bool(others) and pace.rate(now) > max(others)
 
     def _has_line(self, org_id: str) -> bool:
         side = self._sides.get(org_id)
         return side is not None and bool(side.line)
 
     def _note(self, org_id: str) -> None:
-        self._seen.pop(org_id, None)
-        self._seen[org_id] = time.monotonic()
-        if len(self._seen) > ORGS_SEEN:
-            del self._seen[next(iter(self._seen))]
+        pace = self._paces[org_id] = self._paces.pop(org_id, None) or _Pace()
+        pace.came_at = time.monotonic()
+        if len(self._paces) > ORGS_SEEN:
+            del self._paces[next(iter(self._paces))]
 
 
 @contextmanager

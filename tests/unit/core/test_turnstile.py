@@ -16,7 +16,7 @@ PATIENCE = 30.0
 @pytest.fixture
 def rests(monkeypatch):
     found: list[str] = []
-    monkeypatch.setattr(room.Lot, "rest", lambda _lot: found.append("rest"))
+    monkeypatch.setattr(room.Lot, "rest", lambda _lot, most: found.append("rest"))
     return found
 
 
@@ -102,6 +102,18 @@ def test_beside_another_an_organization_has_a_few_places_and_the_other_one_its_o
     assert rests == ["rest", "rest"]
 
 
+def test_who_gets_no_more_done_than_others_does_not_rest(hall, rests):
+    for number in range(3):
+        hall.let_out(f"b{number}", hall.bring(f"b{number}"))
+    visits = {name: hall.bring(name) for name in ("a1", "a2", "a3", "a4", "a5")}
+    for done, following in (("a1", "a3"), ("a2", "a4")):
+        hall.let_out(done, visits[done])
+        hall.until_inside(following)
+    assert not rests
+    hall.let_out("a3", visits["a3"])  # as many as b, and later
+    assert rests == ["rest"]
+
+
 def test_among_crowds_nobody_rests(hall, rests):
     visits = {name: hall.bring(name) for name in ("b1", "b2", "b3", "b4", "a1", "a2", "a3", "a4")}
     hall.until_inside("a1", "b1", "b2", "b3", "b4")  # they were alone when they came
@@ -160,5 +172,5 @@ def test_only_some_organizations_are_remembered():
     for number in range(room.ORGS_SEEN + 10):
         with turnstile.place(f"org-{number}"):
             pass
-    assert len(turnstile._seen) == room.ORGS_SEEN
-    assert f"org-{room.ORGS_SEEN + 9}" in turnstile._seen
+    assert len(turnstile._paces) == room.ORGS_SEEN
+    assert f"org-{room.ORGS_SEEN + 9}" in turnstile._paces
