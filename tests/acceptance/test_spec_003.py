@@ -175,6 +175,7 @@ def test_a_workflow_that_is_cancelled_takes_its_session_along(make_org):
     job = sam.submit("/examples/workflows", json={"topic": "Tea", "questions": ["How is tea made?"]})
     with Client(org.stack.url, org.keys["sam"]) as client:
         session = wait_until(lambda: next(client.sessions(limit=1), None), what="its session is there")
+        wait_until(lambda: sam.get(job["status_url"]).get("progress") is not None, what="it is under way")
         assert org.api.request("DELETE", job["status_url"]).status in (200, 202)
         assert sam.ended(job["status_url"])["status"] == "cancelled"
         wait_until(lambda: client.session(session.session_id).status == "cancelled", what="so is the session")
