@@ -34,7 +34,8 @@ def _write_down(**_signal: object) -> None:
         except DatabaseError as error:
             log.warning("auction.late_bids_lost", extra={"error": str(error)})
         else:
-            log.info("auction.late_bids_kept", extra={"bids": late})
+            if late:
+                log.info("auction.late_bids_kept", extra={"bids": late})
 
 
 @shared_task(name=Work.DRAIN, ignore_result=True)

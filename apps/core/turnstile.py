@@ -79,6 +79,7 @@ class Turnstile:
             yield
         finally:
             _inside.here = None
+            self._count(org_id)
             if self._is_crowd(org_id):
                 lot.rest(most=MOST_REST)
             self._leave(org_id)
@@ -121,16 +122,19 @@ class Turnstile:
             if other != org_id:
                 yield other
 
-    def _is_crowd(self, org_id: str) -> bool:
-        """One of it is done. It has a line; others have none (among crowds nobody gains by another's rest), and get less done."""
+    def _count(self, org_id: str) -> None:
+        """One of it is done."""
         with self._lock:
-            now = time.monotonic()
-            pace = self._paces.setdefault(org_id, _Pace())
-            pace.leave(now)
-            if not self._has_line(org_id):
+            self._paces.setdefault(org_id, _Pace()).leave(time.monotonic())
+
+    def _is_crowd(self, org_id: str) -> bool:
+        """It has a line; others have none (among crowds nobody gains by another's rest), and get less done."""
+        with self._lock:
+            if not self._has_line(org_id) or org_id not in self._paces:
                 return False
+            now = time.monotonic()
             others = [self._paces[other].rate(now) for other in self._company(org_id) if not self._has_line(other)]
-            return bool(others) and pace.rate(now) > max(others)
+            return bool(others) and self._paces[org_id].rate(now) > max(others)
 
     def _has_line(self, org_id: str) -> bool:
         side = self._sides.get(org_id)
